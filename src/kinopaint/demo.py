@@ -65,7 +65,11 @@ def load_photo(name: str) -> NDArray[np.uint8]:
         )
     data = (Path(spec.submodule_search_locations[0]) / "data" / name).read_bytes()
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    if picture is None:
+        raise SettingsError(
+            "KP-EXTRA-MISSING", f"{name} of scikit-image cannot be read", fix="install scikit-image again"
+        )
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _heights(scene: Scene, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -97,7 +101,7 @@ def render(
 
     def view(seconds: float) -> NDArray[np.float32]:
         """The picture at one instant."""
-        share = min(max(seconds * float(rate) / max(frames - 1, 1), 0.0), 1.0)
+        share = min(max(seconds * float(rate) / (max(frames, FRAMES) - 1), 0.0), 1.0)  # a short clip is its beginning
         eased = share * share * (3 - 2 * share)
         # A hand: a slow sway and a faster, smaller tremor; amplitudes in photo pixels, no two periods alike.
         sway_x = 3.0 * np.sin(2 * np.pi * 0.53 * seconds + 0.4) + 0.9 * np.sin(2 * np.pi * 1.71 * seconds)
@@ -133,7 +137,7 @@ def sound(seconds: float) -> NDArray[np.float32]:
         np.sin(2 * np.pi * pitch * time + phase) for pitch, phase in ((110, 0), (164.8, 1), (220, 2), (277.2, 3))
     )
     swell = np.sin(np.pi * np.clip(time / max(seconds, 1e-9), 0, 1)) ** 0.5
-    return ((0.05 * chord + 0.02 * murmur / (np.abs(murmur).max() + 1e-9)) * swell).astype(np.float32)
+    return np.asarray((0.05 * chord + 0.02 * murmur / (np.abs(murmur).max() + 1e-9)) * swell, np.float32)
 
 
 def write_clip(path: Path, scene: str = "coffee", *, frames: int = FRAMES) -> Path:
