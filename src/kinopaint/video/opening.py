@@ -1,0 +1,251 @@
+"""Open a clip safely: an existing local regular file in a known container format, and nothing else.
+
+FFmpeg would follow URLs, playlists and concat scripts under any file name. Here the file is looked at first, the
+demuxer must be on a list, and `file` is the only protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+
+from kinopaint.errors import InputError
+
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,mpegvideo,ogg,mxf,dv,nut,ivf,gif,apng,"
+    "yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+)
+_URL = re.compile(r"(?i)[a-z][a-z0-9+.-]+:|-$")
+_ARCHIVES = {
+    b"PK\x03\x04": "ZIP archive",
+    b"\x1f\x8b": "gzip archive",
+    b"7z\xbc\xaf\x27\x1c": "7z archive",
+    b"Rar!": "RAR archive",
+    b"\xfd7zXZ": "xz archive",
+    b"BZh": "bzip2 archive",
+    b"\x28\xb5\x2f\xfd": "zstd archive",
+}
+_PLAYLIST = re.compile(rb"\s*(#EXTM3U|ffconcat|\[playlist\]|<smil|<asx|<\?xml[^>]*>\s*<(MPD|playlist|smil))", re.I)
+_HTML = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)", re.I | re.S)
+_IMAGES = {b"\x89PNG": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
+
+
+def shown(path: str | PathLike[str]) -> str:
+    """The path for a message: control characters escaped, so that a file name cannot forge one."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in os.fspath(path))
+
+
+def check_source(path: str | PathLike[str]) -> Path:
+    """The absolute path of a readable regular file that may be a clip; refuses everything else.
+
+    Raises InputError: KP-INPUT-URL, -MISSING, -DIRECTORY, -DEVICE, -PERMISSION, -EMPTY, -PLAYLIST, -ARCHIVE, -NOT-VIDEO.
+    """
+    where = shown(path)
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte in the name
+        if _URL.match(os.fspath(path)):
+            raise InputError(
+                "KP-INPUT-URL",
+                "the input is a URL or a stream, and only local files are read",
+                where=where,
+                fix="download it first, then give the file",
+            ) from None
+        raise InputError("KP-INPUT-MISSING", "no such file", where=where, fix="check the name and the folder") from None
+    except OSError as error:
+        raise InputError("KP-INPUT-PERMISSION", f"cannot look at the file: {error.strerror}", where=where) from None
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError("KP-INPUT-DIRECTORY", "this is a folder, not a video file", where=where, fix="give a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(
+            "KP-INPUT-DEVICE",
+            "this is a device, pipe or socket, not a regular file",
+            where=where,
+            fix="save the stream to a file first",
+        )
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+            tar = file.seek(257) and file.read(5) == b"ustar"
+    except OSError as error:
+        raise InputError(
+            "KP-INPUT-PERMISSION", f"cannot read the file: {error.strerror}", where=where, fix="check its permissions"
+        ) from None
+    if not head:
+        raise InputError("KP-INPUT-EMPTY", "the file has 0 bytes", where=where, fix="copy or download it again")
+    if _PLAYLIST.match(head):
+        raise InputError(
+            "KP-INPUT-PLAYLIST",
+            "this is a playlist or concat script, which could name any other file",
+            where=where,
+            fix="give the video file itself",
+        )
+    archive = "tar archive" if tar else next((name for magic, name in _ARCHIVES.items() if head.startswith(magic)), "")
+    if archive:
+        raise InputError("KP-INPUT-ARCHIVE", f"this is a {archive}", where=where, fix="unpack it and give the video")
+    if kind := _text_kind(head):
+        raise not_video(path, kind)
+    return Path(os.path.abspath(path))
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a path that `check_source` returned. Raises InputError: KP-INPUT-TRUNCATED, -DAMAGED, -NOT-VIDEO."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    try:
+        return av.open(
+            str(path),
+            "r",
+            # Named where the bytes name it: by the file name alone "photo%d.png" would be read as a sequence.
+            format=next((name for magic, name in _IMAGES.items() if head.startswith(magic)), None),
+            container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except UnicodeError:
+        raise InputError(
+            "KP-INPUT-NAME", "the file name is not valid Unicode", where=ascii(str(path)), fix="rename the file"
+        ) from None
+    except (av.FFmpegError, OSError) as error:
+        if isinstance(error, PermissionError):
+            raise InputError("KP-INPUT-PERMISSION", "cannot read the file", where=shown(path)) from None
+        if missing := missing_bytes(path):
+            raise truncated(path, missing) from None
+        if container_by_magic(head) or isinstance(error, EOFError):
+            raise damaged(path, f"it looks like a video but cannot be opened ({error.strerror})") from None
+        raise not_video(path, "unknown data") from None
+
+
+def not_video(path: str | PathLike[str], kind: str) -> InputError:
+    return InputError(
+        "KP-INPUT-NOT-VIDEO",
+        f"this is not a video: it holds {kind}",
+        where=shown(path),
+        fix="give a video file (MP4, MOV, MKV, WebM, AVI, GIF, ...) or an image",
+    )
+
+
+def truncated(path: str | PathLike[str], found: str) -> InputError:
+    return InputError(
+        "KP-INPUT-TRUNCATED",
+        f"the file is cut off: {found}",
+        where=shown(path),
+        fix="copy or download it again, or use --allow-damaged to render what it still holds",
+    )
+
+
+def damaged(path: str | PathLike[str], found: str, where: str = "") -> InputError:
+    return InputError(
+        "KP-INPUT-DAMAGED",
+        f"the file is damaged: {found}",
+        where=shown(path) + where,
+        fix="copy or download it again, or use --allow-damaged to render what it still holds",
+    )
+
+
+def container_by_magic(head: bytes) -> str | None:
+    """The container family that the first 16 bytes announce, or None."""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
+        return "mp4"
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    if head.startswith(b"RIFF") and head[8:12] in (b"AVI ", b"WEBP"):
+        return "riff"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if head.startswith(b"\x89PNG\r\n"):
+        return "png"
+    return "jpeg" if head.startswith(b"\xff\xd8\xff") else None
+
+
+def missing_bytes(path: Path) -> str:
+    """What the container's own sizes say is missing at the end of the file, as a phrase; empty if nothing is.
+
+    Looks at a few headers only. A later part of the file may still hold every frame, so this is a hint and
+    not a verdict where the file opens.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        kind = container_by_magic(file.read(16))
+        if kind == "mp4":
+            return _missing_boxes(file, size)
+        if kind == "matroska":
+            end = _segment_end(file)
+            return f"{size} of {end} bytes are there" if end is not None and end > size else ""
+        if kind == "riff":
+            file.seek(4)
+            end = struct.unpack("<I", file.read(4))[0] + 8
+            return f"{size} of {end} bytes are there" if end > size and end < 2**32 - 8 else ""
+        if kind in ("gif", "png", "jpeg"):
+            file.seek(-min(size, 4096), os.SEEK_END)
+            tail, mark = file.read(), {"gif": b"\x3b", "png": b"IEND", "jpeg": b"\xff\xd9"}[kind]
+            return "" if mark in tail else "its end mark is missing"
+    return ""
+
+
+def _missing_boxes(file: BinaryIO, size: int) -> str:
+    """Walk the top-level boxes of an ISO media file."""
+    position, kinds = 0, set()
+    while position + 8 <= size:
+        file.seek(position)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        kinds.add(kind)
+        if length == 1 and len(extended := file.read(8)) == 8:
+            length = struct.unpack(">Q", extended)[0]
+        if length == 0:  # reaches to the end of the file by definition
+            break
+        if length < 8:
+            return ""
+        position += length
+    if position > size:
+        return f"{size} of at least {position} bytes are there" + ("" if b"moov" in kinds else ", without the index")
+    return "" if b"moov" in kinds else "its index (moov) is missing"
+
+
+def _segment_end(file: BinaryIO) -> int | None:
+    """Where the Matroska segment says that it ends, in bytes; None for live recordings, which do not say."""
+    file.seek(4)
+    header = _ebml_size(file)
+    if header is None:
+        return None
+    file.seek(header, os.SEEK_CUR)
+    if file.read(4) != b"\x18\x53\x80\x67":
+        return None
+    length = _ebml_size(file)
+    return None if length is None else file.tell() + length
+
+
+def _ebml_size(file: BinaryIO) -> int | None:
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    width = 9 - first[0].bit_length()
+    value = int.from_bytes(first + file.read(width - 1), "big") & ((1 << 7 * width) - 1)
+    return None if value == (1 << 7 * width) - 1 else value
+
+
+def _text_kind(head: bytes) -> str:
+    """What text the first bytes are, or empty for binary data."""
+    if head.startswith(b"%PDF"):
+        return "a PDF document"
+    if head.startswith((b"\x7fELF", b"MZ\x90")):
+        return "a program"
+    if _HTML.match(head):
+        return "an HTML page (a download page saved in place of the video?)"
+    if head.startswith(b"YUV4MPEG2"):
+        return ""
+    # A multi-byte character may be cut at the end of what was read.
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:
+            return ""
+        text = head[: error.start].decode("utf-8")
+    return "" if any(ord(c) < 32 and c not in "\t\n\r\f\x1b" for c in text) else "text"

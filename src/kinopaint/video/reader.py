@@ -1,0 +1,232 @@
+"""Read a clip frame by frame: exact times, rotation applied once, colour by tag, memory that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from kinopaint.errors import InputError, SettingsError
+from kinopaint.video.color import ToRgb, color_tags
+from kinopaint.video.frame import Frame, Image
+from kinopaint.video.opening import damaged, open_container, shown, truncated
+from kinopaint.video.probe import MAX_PIXELS, ClipInfo, scan
+from kinopaint.video.timecode import Selection, Time
+
+
+def open_clip(
+    path: str | PathLike[str],
+    *,
+    start: Time = None,
+    end: Time = None,
+    every: int = 1,
+    allow_damaged: bool = False,
+) -> ClipReader:
+    """Open a video or a single image for reading.
+
+    Keeps the frames with start <= time < end (seconds after the first frame, in any form of `parse_time`) and of
+    these each `every`-th. A truncated or damaged file is refused, at once where its packets tell and otherwise at
+    the place of the damage; with `allow_damaged` whatever can be decoded is read and the rest is in `warnings`.
+
+    Raises SettingsError (KP-SETTINGS-TIME, -RANGE, -EVERY) and InputError (the codes of `probe`, KP-INPUT-TRUNCATED).
+    """
+    selection = Selection.of(start, end, every)
+    info, times = scan(path)
+    if info.truncated and not allow_damaged:
+        raise truncated(path, info.truncated)
+    return ClipReader(info, times, selection, allow_damaged=allow_damaged)
+
+
+class ClipReader:
+    """Iterates over the kept frames; each new iteration starts again at the first one.
+
+    `expected_frames` is what the packets promise, exact for an undamaged file; `span` the kept time range in the
+    source's own times, in seconds. `warnings` grows while reading and is complete after the last frame.
+    """
+
+    def __init__(
+        self, info: ClipInfo, times: NDArray[np.int64], selection: Selection, *, allow_damaged: bool = False
+    ) -> None:
+        self.info, self.selection, self.allow_damaged = info, selection, allow_damaged
+        self.warnings: list[str] = []
+        base = info.time_base
+        start = None if selection.start is None else info.start + selection.start
+        end = None if selection.end is None else info.start + selection.end
+        self._first_kept = info.first if start is None else -(-start // base)  # rounded up, in units of the time base
+        self._end_kept = None if end is None else -(-end // base)
+        last = len(times) if self._end_kept is None else np.searchsorted(times, self._end_kept)
+        self._times = times[np.searchsorted(times, self._first_kept) : last]
+        if not len(self._times):
+            raise SettingsError(
+                "KP-SETTINGS-RANGE",
+                f"no frame lies in the chosen range; the clip is {float(info.duration):.3f} s long",
+                where=f"--start, --end on {shown(info.path)}",
+                fix="choose a range inside the clip",
+            )
+        self.expected_frames = 1 if info.is_image else -(-len(self._times) // selection.every)
+        self.span = (info.start if start is None else start, info.end if end is None else min(end, info.end))
+        self._open: list[InputContainer] = []
+        for note in info.problems:
+            self._warn(note)
+        if info.hdr:
+            self._warn(f"HDR ({info.hdr.upper()}) is tone-mapped to BT.709, see kinopaint.video.color")
+        elif info.bit_depth > 8:
+            self._warn(f"{info.bit_depth}-bit pictures are reduced to 8 bits")
+
+    def __enter__(self) -> ClipReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file; iterations in progress end."""
+        for container in self._open:
+            container.close()
+        self._open.clear()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the kept frames in order of time. Raises InputError (KP-INPUT-DAMAGED, -NO-FRAMES, -COLOR)."""
+        convert, base = ToRgb(), self.info.time_base
+        pending: tuple[av.VideoFrame, int] | None = None  # held back until its duration is known
+        in_range = index = corrupt = moved = 0
+        previous = end = self.info.first - 1
+        for picture in self._from_start():
+            pts = picture.pts if picture.pts is not None else previous + 1
+            if pts <= previous:
+                pts, moved = previous + 1, moved + 1
+            if self._end_kept is not None and pts >= self._end_kept:
+                break
+            corrupt += picture.is_corrupt
+            if in_range % self.selection.every == 0:
+                if pending is not None:
+                    yield self._frame(convert, *pending, index, (pts - pending[1]) * base)
+                    index += 1
+                pending = picture, pts
+            in_range += 1
+            step = pts - previous if in_range > 1 else self.info.frame_step or 0
+            previous, end = pts, pts + (picture.duration or step)
+            if self.info.is_image:
+                break
+        if pending is None:
+            raise InputError(
+                "KP-INPUT-NO-FRAMES",
+                "no frame could be decoded",
+                where=shown(self.info.path),
+                fix="copy or download the file again",
+            )
+        if corrupt:
+            self._warn(f"{corrupt} of {in_range} frames are damaged")
+        if moved:
+            self._warn(f"{moved} repeated or backward timestamps were moved forward")
+        self._check_count(in_range)
+        yield self._frame(convert, *pending, index, (end - pending[1]) * base or None)
+
+    def _from_start(self) -> Iterator[av.VideoFrame]:
+        """Decoded pictures from the first kept one on, in order; jumps there where that is known to be exact."""
+        wanted = int(self._times[0])
+        if wanted > self.info.first and self.info.format.startswith(("mov", "matroska")):
+            pictures = self._decode(seek=wanted)
+            for picture in pictures:
+                if picture.pts is None or picture.pts > wanted:
+                    break  # landed too late: the file's index is wrong
+                if picture.pts == wanted and not picture.is_corrupt:
+                    yield picture
+                    yield from pictures
+                    return
+            pictures.close()
+        for picture in self._decode():
+            if picture.pts is None or picture.pts >= self._first_kept:
+                yield picture
+
+    def _decode(self, seek: int | None = None) -> Iterator[av.VideoFrame]:
+        with open_container(Path(self.info.path)) as container:
+            self._open.append(container)
+            stream = container.streams[self.info.video_index]
+            decoder = _decoder(stream)
+            if seek is not None:
+                container.seek(seek, stream=stream)
+            time: Fraction | None = None
+            lost = 0
+            try:
+                for packet in container.demux(stream):
+                    try:
+                        pictures = decoder.decode(packet)
+                    except av.FFmpegError as error:
+                        if isinstance(error, EOFError):  # a flush after the end
+                            continue
+                        if not self.allow_damaged:
+                            place = "at its start" if time is None else f"after {float(time):.3f} s"
+                            raise damaged(self.info.path, f"decoding fails ({error.strerror})", f", {place}") from None
+                        lost += 1
+                        continue
+                    for picture in pictures:
+                        if picture.pts is not None:
+                            time = picture.pts * self.info.time_base - self.info.start
+                        yield picture
+            except (av.FFmpegError, OSError) as error:  # from reading the file
+                if not self.allow_damaged:
+                    raise damaged(self.info.path, f"reading fails ({error.strerror})") from None
+            finally:
+                if container in self._open:
+                    self._open.remove(container)
+            if lost:
+                self._warn(f"{lost} packets could not be decoded")
+
+    def _frame(self, convert: ToRgb, picture: av.VideoFrame, pts: int, index: int, duration: Fraction | None) -> Frame:
+        info = self.info
+        try:
+            # Tags may appear on later frames only, or change on the way.
+            image = convert(picture, color_tags(picture))
+        except InputError as error:
+            error.where = f"{shown(info.path)}, frame {index}"
+            raise
+        if image.shape[:2] != (info.coded_height, info.coded_width):
+            self._warn(f"the size changes within the clip; all frames are scaled to {info.width}x{info.height}")
+            image = cv2.resize(image, (info.coded_width, info.coded_height), interpolation=cv2.INTER_AREA)
+        if convert.saw_alpha:
+            self._warn("transparent parts are put on white")
+        return Frame(turned(image, info.rotation, info.mirrored), index, pts, info.time_base, duration)
+
+    def _check_count(self, decoded: int) -> None:
+        """Fewer frames than packets: a few may be normal (a broken start), more is damage."""
+        missing = len(self._times) - decoded
+        if missing <= 0 or self.info.interlaced:  # each field may have its own packet
+            return
+        if missing > max(2, len(self._times) // 50) and not self.allow_damaged:
+            raise damaged(self.info.path, f"only {decoded} of {len(self._times)} frames can be decoded")
+        self._warn(f"only {decoded} of {len(self._times)} frames can be decoded")
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+def turned(image: Image, rotation: int, mirrored: bool) -> Image:
+    """The picture as shown: turned clockwise by `rotation` degrees (a multiple of 90), then mirrored left to right."""
+    image = np.rot90(image, -(rotation // 90))
+    return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
+
+
+def _decoder(stream: VideoStream) -> av.VideoCodecContext:
+    """The stream's own decoder, except where FFmpeg's native one would drop the alpha channel."""
+    name = stream.codec_context.name
+    if stream.metadata.get("alpha_mode") == "1" and name in ("vp8", "vp9"):
+        decoder = av.CodecContext.create("libvpx" if name == "vp8" else "libvpx-vp9", "r")
+        decoder.extradata = stream.codec_context.extradata
+        return decoder
+    # Frame threads conceal damage differently from run to run; slices and a fixed order do not.
+    stream.codec_context.thread_type = "SLICE"
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    return stream.codec_context
