@@ -1,0 +1,1 @@
+"""Interventions in attention: one published idea per file."""

@@ -1,0 +1,1 @@
+"""Diffusion arithmetic: torch only; knows no video file, no model library, no paper."""

@@ -1,0 +1,55 @@
+"""What a sampler asks for (Denoiser) and what a network offers (Backbone)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from kinopaint.engine.interventions import FeatureHook, Intervention
+from kinopaint.engine.schedule import Step
+from kinopaint.types import Latents
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One branch of a prediction: what the network is told besides the noisy latents.
+
+    `image` fills the extra input channels of an image-conditioned network (None: zeros, the null image); it has the
+    scale that the network was trained with, for InstructPix2Pix the *unscaled* mode of the autoencoder.
+    """
+
+    branch: str
+    text: Float[Tensor, "token dim"]
+    image: Float[Tensor, "frame channel height width"] | None = None
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """The noise prediction a sampler sees: prompt, guidance, tiles already bound."""
+
+    def __call__(self, latents: Latents, step: Step) -> Latents: ...
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """The network. Whatever it was trained to predict, it answers with noise, in fp32."""
+
+    latent_channels: int
+    image_channels: int  # extra input channels; 0 for a plain text-to-image network
+
+    def predict(
+        self,
+        latents: Latents,
+        step: Step,
+        conditions: Sequence[Condition],
+        *,
+        interventions: Sequence[Intervention] = (),
+        features: Sequence[FeatureHook] = (),
+    ) -> Float[Tensor, "term frame channel height width"]:
+        """Predict noise once for each condition; the leading axis has one entry per condition, in order.
+
+        `latents` are shared by all conditions if they have no branch axis, else each condition has its own.
+        """
+        ...

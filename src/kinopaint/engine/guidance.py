@@ -1,0 +1,91 @@
+"""Guidance: one noise prediction as a weighted sum of conditions, all evaluated in one call of the network.
+
+Classifier-free guidance is the case of two terms, InstructPix2Pix and Style-A-Video are cases of three and four.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kinopaint.engine.denoiser import Backbone, Condition, Denoiser
+from kinopaint.engine.interventions import FeatureHook, Intervention
+from kinopaint.engine.schedule import Step
+from kinopaint.errors import SettingsError
+from kinopaint.types import Latents
+
+Term = tuple[float, Condition]
+_NOTHING = 1e-9  # a weight this small is rounding: its branch is not evaluated
+
+
+def needed(terms: Sequence[Term]) -> list[Term]:
+    """The terms whose weight is not zero. Raises SettingsError (KP-SETTING-GUIDANCE) unless the weights sum to 1."""
+    total = sum(weight for weight, _ in terms)
+    if abs(total - 1) > 1e-5 * max(1.0, *(abs(weight) for weight, _ in terms)):
+        raise SettingsError(
+            "KP-SETTING-GUIDANCE",
+            f"the weights of the conditions sum to {total}, not 1",
+            where=", ".join(condition.branch for _, condition in terms),
+            fix="give the first condition one minus the others",
+        )
+    return [term for term in terms if abs(term[0]) > _NOTHING]
+
+
+def combine(
+    weights: Sequence[float],
+    predictions: Float[Tensor, "term frame channel height width"],
+) -> Float[Tensor, "frame channel height width"]:
+    """Σ weight · prediction for weights that sum to 1, as the first prediction plus weighted directions away from it.
+
+    The direction form keeps equal predictions equal whatever the weights, which a plain sum does not in finite precision.
+    """
+    base = predictions[0].float()
+    result = base
+    for weight, prediction in zip(weights[1:], predictions[1:], strict=True):
+        result = result + weight * (prediction.float() - base)
+    return result
+
+
+def weighted(
+    backbone: Backbone,
+    terms: Sequence[Term],
+    *,
+    interventions: Sequence[Intervention] = (),
+    features: Sequence[FeatureHook] = (),
+    rescale: float = 0.0,
+) -> Denoiser:
+    """The denoiser Σ weight · prediction(condition); the weights sum to 1, and those that are 0 cost nothing.
+
+    `rescale` in [0, 1] pulls the spread of the result towards that of the last condition's own prediction
+    (arXiv:2305.08891, sec. 3.4), against over-exposure at large weights.
+    """
+    kept = needed(terms)
+    weights, conditions = [weight for weight, _ in kept], [condition for _, condition in kept]
+
+    def denoise(latents: Latents, step: Step) -> Latents:
+        predictions = backbone.predict(latents, step, conditions, interventions=interventions, features=features)
+        result = combine(weights, predictions)
+        return rescaled(result, predictions[-1], rescale) if rescale else result
+
+    return denoise
+
+
+def classifier_free(
+    backbone: Backbone,
+    nothing: Condition,
+    content: Condition,
+    guidance_scale: float,
+    *,
+    interventions: Sequence[Intervention] = (),
+) -> Denoiser:
+    """Classifier-free guidance (arXiv:2207.12598): away from `nothing`, through `content`, by `guidance_scale`."""
+    terms = [(1 - guidance_scale, nothing), (guidance_scale, content)]
+    return weighted(backbone, terms, interventions=interventions)
+
+
+def rescaled(noise: Latents, reference: Latents, share: float) -> Latents:
+    """`noise` with its spread in each frame moved by `share` of the way to that of `reference`."""
+    axes = (-3, -2, -1)
+    factor = reference.float().std(axes, keepdim=True) / noise.std(axes, keepdim=True).clamp_min(1e-12)
+    return noise * torch.lerp(torch.ones_like(factor), factor, share)

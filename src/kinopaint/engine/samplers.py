@@ -1,0 +1,58 @@
+"""Samplers: plain loops over the steps of a schedule, and the pure moves that they are made of."""
+
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from kinopaint.engine.denoiser import Denoiser
+from kinopaint.engine.schedule import Step
+from kinopaint.types import Latents
+
+LatentHook = Callable[[Tensor, Step], Tensor]  # before or after a step; one that only watches returns what it got
+Sampler = Callable[[Denoiser, Tensor, Sequence[Step], Sequence[LatentHook], Sequence[LatentHook]], Tensor]
+
+
+def clean_estimate(latents: Latents, noise: Latents, step: Step) -> Latents:
+    """The clean latents that `noise` says lie under `latents`: (latents - sigma * noise) / alpha."""
+    return (latents - step.sigma * noise) / step.alpha
+
+
+def noised(clean: Latents, noise: Float[Tensor, "*#branch #frame channel height width"], step: Step) -> Latents:
+    """Clean latents at the noise level where `step` starts; `noise` may hold one frame for all."""
+    return step.alpha * clean + step.sigma * noise
+
+
+def ddim_step(latents: Latents, noise: Latents, step: Step) -> Latents:
+    """The deterministic DDIM move (arXiv:2010.02502, eq. 12 with sigma_t = 0)."""
+    return step.next_alpha * clean_estimate(latents, noise, step) + step.next_sigma * noise
+
+
+def ddpm_step(latents: Latents, noise: Latents, step: Step, fresh: Latents | None = None) -> Latents:
+    """The ancestral DDPM move (arXiv:2006.11239, algorithm 2) between the two ends of `step`.
+
+    `fresh` is the standard normal noise that it adds; None gives the mean. The ratio alpha / next_alpha is sqrt(α_t)
+    of the respaced schedule; Style-A-Video prints sqrt(ᾱ_t) in its place, which is not the posterior mean.
+    """
+    ratio = step.alpha / step.next_alpha
+    mean = (latents - (1 - ratio**2) / step.sigma * noise) / ratio
+    if fresh is None:
+        return mean
+    return mean + (step.next_sigma / step.sigma) * (1 - ratio**2) ** 0.5 * fresh
+
+
+def sample_ddim(
+    denoise: Denoiser,
+    latents: Latents,
+    steps: Sequence[Step],
+    before: Sequence[LatentHook] = (),
+    after: Sequence[LatentHook] = (),
+) -> Latents:
+    """Follow `steps` with DDIM; hooks act on the latents before and after each step, left to right."""
+    for step in steps:
+        for hook in before:
+            latents = hook(latents, step)
+        latents = ddim_step(latents, denoise(latents, step), step)
+        for hook in after:
+            latents = hook(latents, step)
+    return latents

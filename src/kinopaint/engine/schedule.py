@@ -1,0 +1,193 @@
+"""The noise schedule of a checkpoint, and the moves that a sampler makes along it.
+
+Latents at a timestep are alpha * clean + sigma * noise with alpha² + sigma² = 1 (variance preserving).
+Read from a diffusers `scheduler_config.json`; whatever sampler that file names, only its schedule is taken.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinopaint.errors import ModelError, SettingsError, did_you_mean
+
+SPACINGS = ("trailing", "leading", "linspace")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
+# Scheduler classes that share the discrete variance-preserving schedule, with what they assume where the file is silent.
+_CLASSES: dict[str, dict[str, Any]] = {
+    "DDIMScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": True},
+    "DDIMInverseScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": True},
+    "DDPMScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": True},
+    "PNDMScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": False},
+    "LCMScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": True},
+    "TCDScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": True},
+    "EulerDiscreteScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    "EulerAncestralDiscreteScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    "HeunDiscreteScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    "LMSDiscreteScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    "KDPM2DiscreteScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    "KDPM2AncestralDiscreteScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    "DPMSolverMultistepScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    "DPMSolverSinglestepScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    "DEISMultistepScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    "UniPCMultistepScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+}
+_ALPHA_FLOOR = 2.0**-24  # of alpha²: with zero terminal SNR a noise prediction says nothing at alpha = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One move along the schedule; latents = alpha * clean + sigma * noise at both ends.
+
+    `timestep` is what the network is told. A step of an inversion goes the other way, from less noise to more.
+    """
+
+    index: int
+    count: int
+    timestep: float
+    alpha: float
+    sigma: float
+    next_alpha: float
+    next_sigma: float
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps already done, in [0, 1)."""
+        return self.index / self.count
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Signal levels of a trained model, one for each timestep, and how it predicts."""
+
+    squared_alphas: Tensor  # one fp32 number for each training timestep, falling
+    prediction_type: str = "epsilon"
+    timestep_spacing: str = "trailing"
+    steps_offset: int = 0
+    set_alpha_to_one: bool = True
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, where: str = "scheduler_config.json") -> "NoiseSchedule":
+        """Read a diffusers scheduler config.
+
+        Clipping of the clean estimate (`clip_sample`) belongs to pixel models and is not applied. Schedules that end
+        at zero signal (`rescale_betas_zero_snr`) end at alpha = 2^-12 instead. Raises ModelError (KP-MODEL-SCHEDULER)
+        for a scheduler, beta schedule, spacing or prediction type that is not known.
+        """
+
+        def refuse(what: str, fix: str = "use the checkpoint's DDIM configuration") -> ModelError:
+            return ModelError("KP-MODEL-SCHEDULER", what, where=where, fix=fix)
+
+        name = str(config.get("_class_name", "DDIMScheduler"))
+        if name not in _CLASSES:
+            raise refuse(f"scheduler {name} is not a discrete variance-preserving one", did_you_mean(name, _CLASSES))
+        known = {**_CLASSES[name], **{key: value for key, value in config.items() if value is not None}}
+        if known.get("thresholding"):
+            raise refuse("dynamic thresholding is made for pixel models and is not supported")
+        prediction, spacing = known.get("prediction_type", "epsilon"), known["timestep_spacing"]
+        if prediction not in PREDICTIONS:
+            raise refuse(f"prediction type {prediction!r} is unknown", did_you_mean(str(prediction), PREDICTIONS))
+        if spacing not in SPACINGS:
+            raise refuse(f"timestep spacing {spacing!r} is unknown", did_you_mean(str(spacing), SPACINGS))
+        try:
+            squared_alphas = torch.cumprod(1 - _betas(known), dim=0)
+            offset = int(known.get("steps_offset", 0))
+        except (TypeError, ValueError) as error:
+            raise refuse(f"the noise schedule cannot be built: {error}") from error
+        if not (torch.isfinite(squared_alphas).all() and 0 <= squared_alphas[-1] and squared_alphas[0] < 1):
+            raise refuse("the betas do not lie between 0 and 1")
+        return cls(squared_alphas.clamp_min(_ALPHA_FLOOR), prediction, spacing, offset, bool(known["set_alpha_to_one"]))
+
+    @property
+    def train_steps(self) -> int:
+        return len(self.squared_alphas)
+
+    def timesteps(self, count: int, spacing: str | None = None) -> list[int]:
+        """The `count` timesteps that diffusers' DDIM scheduler visits, most noise first.
+
+        `spacing` is one of SPACINGS, None for the checkpoint's own.
+        Raises SettingsError (KP-SETTING-STEPS) if `count` is not in 1 … number of training timesteps.
+        """
+        total = self.train_steps
+        if not 1 <= count <= total:
+            raise SettingsError(
+                "KP-SETTING-STEPS",
+                f"{count} steps were asked for; 1 to {total} are possible",
+                where="num_inference_steps",
+                fix="20 to 50 is usual",
+            )
+        match spacing or self.timestep_spacing:
+            case "trailing":  # some counts give one entry too many through rounding, ending at -1 (diffusers keeps it)
+                ascending = [round(total - index * (total / count)) - 1 for index in range(count)][::-1]
+            case "leading":
+                ascending = [index * (total // count) + self.steps_offset for index in range(count)]
+            case "linspace":
+                ascending = torch.linspace(0, total - 1, count, dtype=torch.float64).round().int().tolist()
+            case other:
+                raise SettingsError(
+                    "KP-SETTING-CHOICE",
+                    f"timestep spacing {other!r} is unknown",
+                    where="spacing",
+                    fix=did_you_mean(str(other), SPACINGS),
+                )
+        return [min(timestep, total - 1) for timestep in reversed(ascending)]
+
+    def steps(self, count: int, strength: float = 1.0, *, spacing: str | None = None) -> list[Step]:
+        """The moves of a DDIM sampling with `count` steps, of which the last `int(count * strength)` are made.
+
+        As in diffusers each move ends at timestep - train_steps // count, which with trailing spacing is not quite
+        the next entry of the list. `strength` 1 starts from noise, 0 makes no step.
+        """
+        stride = self.train_steps // count if count else 0
+        visited = self.timesteps(count, spacing)
+        visited = visited[count - min(int(count * strength), count) :]
+        ends = [(self._level(timestep), self._level(timestep - stride)) for timestep in visited]
+        return [
+            Step(index, len(visited), float(timestep), *start, *end)
+            for index, (timestep, (start, end)) in enumerate(zip(visited, ends, strict=True))
+        ]
+
+    def reversed_steps(self, count: int, *, spacing: str | None = None) -> list[Step]:
+        """The same moves from clean to noise, for DDIM inversion: the network is told where each move ends."""
+        return [
+            Step(index, count, step.timestep, step.next_alpha, step.next_sigma, step.alpha, step.sigma)
+            for index, step in enumerate(reversed(self.steps(count, spacing=spacing)))
+        ]
+
+    def _level(self, timestep: int) -> tuple[float, float]:
+        """alpha and sigma at a timestep; before the first one, those of the clean end."""
+        if timestep >= 0:
+            square = self.squared_alphas[timestep]
+        else:
+            square = torch.tensor(1.0) if self.set_alpha_to_one else self.squared_alphas[0]
+        return square.sqrt().item(), (1 - square).sqrt().item()
+
+
+def _betas(config: Mapping[str, Any]) -> Tensor:
+    """The training variances. Source: diffusers' schedulers; zero terminal SNR from arXiv:2305.08891, algorithm 1."""
+    count: int = int(config.get("num_train_timesteps", 1000))
+    start, end = float(config.get("beta_start", 0.0001)), float(config.get("beta_end", 0.02))
+    trained: Sequence[float] | None = config.get("trained_betas")
+    if trained is not None:
+        betas = torch.tensor(trained, dtype=torch.float32)
+    else:
+        match config.get("beta_schedule", "linear"):
+            case "linear":
+                betas = torch.linspace(start, end, count, dtype=torch.float32)
+            case "scaled_linear":
+                betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float32) ** 2
+            case "squaredcos_cap_v2":
+                signal = [math.cos((index / count + 0.008) / 1.008 * math.pi / 2) ** 2 for index in range(count + 1)]
+                betas = torch.tensor([min(1 - signal[index + 1] / signal[index], 0.999) for index in range(count)])
+            case other:
+                raise ValueError(f"beta schedule {other!r} is unknown; known: linear, scaled_linear, squaredcos_cap_v2")
+    if config.get("rescale_betas_zero_snr"):
+        alphas = torch.cumprod(1 - betas, dim=0).sqrt()
+        shifted = (alphas - alphas[-1]) * (alphas[0] / (alphas[0] - alphas[-1]))
+        squares = shifted**2
+        betas = 1 - torch.cat([squares[:1], squares[1:] / squares[:-1]])
+    return betas

@@ -1,0 +1,28 @@
+"""What satisfies the engine's protocols: networks in diffusers layout, and the embedded model."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kinopaint.engine.components import Components
+    from kinopaint.models.loading import load_model, weight_hashes
+
+__all__ = ["Components", "load_model", "mini_path", "weight_hashes"]
+
+
+def mini_path() -> Path:
+    """The folder of the embedded model, in diffusers layout, inside the installed package."""
+    return Path(str(files("kinopaint.models") / "mini"))
+
+
+def __getattr__(name: str) -> Any:  # torch is imported with the first use, not with the package
+    if name == "Components":
+        from kinopaint.engine import components
+
+        return components.Components
+    if name in ("load_model", "weight_hashes"):
+        from kinopaint.models import loading
+
+        return getattr(loading, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,59 @@
+"""Between frames and latents: diffusers' `AutoencoderKL` and `AutoencoderTiny` behind one protocol."""
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+from jaxtyping import Float
+from torch import Tensor
+
+from kinopaint.errors import ShapeError
+from kinopaint.types import Frames
+
+
+class DiffusersAutoencoder:
+    """An autoencoder with its weights frozen; `batch` frames are encoded or decoded at a time.
+
+    *Raw* latents are the network's own; *scaled* ones, (raw - shift) * scale, are what is denoised.
+    """
+
+    def __init__(self, network: AutoencoderKL | AutoencoderTiny, *, batch: int = 4) -> None:
+        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.batch = batch
+        config = network.config
+        self.is_tiny = isinstance(network, AutoencoderTiny)
+        self.latent_channels: int = config.latent_channels
+        blocks = config.encoder_block_out_channels if self.is_tiny else config.block_out_channels
+        self.factor: int = 2 ** (len(blocks) - 1)
+        self.scale = float(config.scaling_factor)
+        self.shift = float(config.get("shift_factor") or 0.0)
+
+    def encode(self, frames: Frames) -> Float[Tensor, "frame channel latent_height latent_width"]:
+        """Raw latents in fp32: the mode of the posterior, not scaled.
+
+        Raises ShapeError if a side of `frames` is not a multiple of `factor`.
+        """
+        height, width = frames.shape[-2:]
+        if height % self.factor or width % self.factor:
+            raise ShapeError(
+                f"frames are {width}x{height}; both sides must be multiples of {self.factor}",
+                fix="pad the frames and crop the result",
+            )
+        return torch.cat([self._encode(part) for part in self._parts(frames)])
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        result = self.network.encode(frames)
+        raw: Tensor = result.latents if self.is_tiny else result.latent_dist.mode()
+        return raw.float()
+
+    def scaled(self, raw: Float[Tensor, "*axes height width"]) -> Float[Tensor, "*axes height width"]:
+        """Raw latents at the scale at which they are denoised."""
+        return (raw - self.shift) * self.scale
+
+    def decode(self, latents: Float[Tensor, "frame channel latent_height latent_width"]) -> Frames:
+        """Frames of *scaled* latents, in fp32; values may leave [-1, 1] a little."""
+        raw = latents / self.scale + self.shift
+        return torch.cat([self.network.decode(part, return_dict=False)[0].float() for part in self._parts(raw)])
+
+    def _parts(self, tensor: Tensor) -> list[Tensor]:
+        moved = tensor.to(self.network.device, self.network.dtype).contiguous(memory_format=torch.channels_last)
+        return list(moved.split(self.batch))

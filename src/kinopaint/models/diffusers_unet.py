@@ -1,0 +1,198 @@
+"""A diffusers `UNet2DConditionModel` as a Backbone: branches × frames in one call, attention open to interventions."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kinopaint.engine.denoiser import Condition
+from kinopaint.engine.interventions import AttentionCall, FeatureCall, FeatureHook, Intervention, Site, chained
+from kinopaint.engine.schedule import Step
+from kinopaint.errors import ShapeError
+from kinopaint.types import Latents
+
+
+class DiffusersBackbone:
+    """The network with its weights frozen; gradients flow to the latents if those ask for them.
+
+    Samples are laid out branch by branch: sample = branch * frames + frame. `batch` bounds the samples of one call
+    (whole frames, all branches); a call with interventions or feature hooks is never split, as frames may see each
+    other there. Latents are taken and noise is given in fp32, whatever the weights' precision.
+    """
+
+    def __init__(
+        self, unet: UNet2DConditionModel, prediction_type: str, *, image_channels: int, batch: int = 16
+    ) -> None:
+        self.unet = unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.prediction_type, self.batch = prediction_type, batch
+        self.image_channels = image_channels
+        self.latent_channels: int = unet.config.in_channels - image_channels
+        unet.set_attn_processor({name: _Processor(name.removesuffix(".processor")) for name in unet.attn_processors})
+
+    def predict(
+        self,
+        latents: Latents,
+        step: Step,
+        conditions: Sequence[Condition],
+        *,
+        interventions: Sequence[Intervention] = (),
+        features: Sequence[FeatureHook] = (),
+    ) -> Float[Tensor, "term frame channel height width"]:
+        """See Backbone. Raises ShapeError if latents, images or texts do not fit the network or each other."""
+        self._check(latents, conditions)
+        frames, channels, height, width = latents.shape[-4:]
+        terms = len(conditions)
+        dtype, device = self.unet.dtype, self.unet.device
+
+        sample = torch.zeros(terms, frames, channels + self.image_channels, height, width, dtype=dtype, device=device)
+        sample[:, :, :channels] = latents
+        for branch, condition in enumerate(conditions):
+            if condition.image is not None:
+                sample[branch, :, channels:] = condition.image
+        text = torch.stack([condition.text for condition in conditions]).to(device, dtype)
+        told = int(step.timestep) if step.timestep.is_integer() else step.timestep
+        timestep = torch.tensor([told], device=device)
+
+        watched = bool(interventions or features)
+        share = frames if watched else max(1, self.batch // terms)
+        outputs = []
+        for part in sample.split(share, dim=1):
+            count = part.shape[1]
+            texts = text[:, None].expand(-1, count, -1, -1).flatten(0, 1)
+            inside = (
+                _Pass(interventions, step, tuple(condition.branch for condition in conditions), count, (height, width))
+                if watched
+                else None
+            )
+            with self._hooked(features, inside):
+                output = self.unet(
+                    part.flatten(0, 1).contiguous(memory_format=torch.channels_last),
+                    timestep,
+                    texts,
+                    cross_attention_kwargs={"inside": inside} if interventions else None,
+                    return_dict=False,
+                )[0]
+            outputs.append(output.float().unflatten(0, (terms, count)))
+        return self._as_noise(torch.cat(outputs, dim=1), latents, step)
+
+    def _as_noise(self, output: Tensor, latents: Tensor, step: Step) -> Tensor:
+        """The network's answer as a noise prediction, by latents = alpha * clean + sigma * noise."""
+        if self.prediction_type == "v_prediction":  # v = alpha * noise - sigma * clean
+            return step.alpha * output + step.sigma * latents
+        if self.prediction_type == "sample":
+            return (latents - step.alpha * output) / step.sigma
+        return output
+
+    def _check(self, latents: Tensor, conditions: Sequence[Condition]) -> None:
+        if not conditions:
+            raise ShapeError("a prediction needs at least one condition")
+        if latents.ndim not in (4, 5) or (latents.ndim == 5 and len(latents) != len(conditions)):
+            raise ShapeError(
+                f"latents have shape {tuple(latents.shape)} for {len(conditions)} conditions",
+                fix="give (frame, channel, height, width), or one of these for each condition",
+            )
+        if latents.shape[-3] != self.latent_channels:
+            raise ShapeError(f"latents have {latents.shape[-3]} channels, the network takes {self.latent_channels}")
+        expected = (self.image_channels, *latents.shape[-2:])
+        for condition in conditions:
+            if condition.image is not None and (
+                condition.image.shape[1:] != expected or len(condition.image) not in (1, latents.shape[-4])
+            ):
+                raise ShapeError(
+                    f"the image of branch {condition.branch!r} has shape {tuple(condition.image.shape)}, "
+                    f"expected ({latents.shape[-4]}, {', '.join(map(str, expected))})"
+                )
+
+    @contextmanager
+    def _hooked(self, features: Sequence[FeatureHook], inside: "_Pass | None") -> Iterator[None]:
+        """Let `features` act on the inputs of the decoder blocks, for one call."""
+
+        def act(
+            path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[Any, dict[str, Any]]:
+            assert inside is not None
+            feature = kwargs["hidden_states"].unflatten(0, (len(inside.branches), inside.frames))
+            for hook in features:
+                feature = hook(FeatureCall(feature, path, inside.step, inside.branches))
+            return args, {**kwargs, "hidden_states": feature.flatten(0, 1)}
+
+        handles = (
+            [
+                block.register_forward_pre_hook(partial(act, f"up_blocks.{index}"), with_kwargs=True)
+                for index, block in enumerate(self.unet.up_blocks)
+            ]
+            if features
+            else []
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What an attention layer needs to know of the forward pass it is in."""
+
+    interventions: Sequence[Intervention]
+    step: Step
+    branches: tuple[str, ...]
+    frames: int
+    latent_size: tuple[int, int]
+
+    def size_of(self, tokens: int) -> tuple[int, int]:
+        """Height and width of the feature map with so many cells: the latents', halved with rounding up."""
+        height, width = self.latent_size
+        while height * width > tokens:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        return height, width
+
+
+class _Processor(AttnProcessor2_0):  # type: ignore[misc]
+    """diffusers' own fused attention, unless the call carries interventions."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        inside: _Pass | None = None,
+    ) -> Tensor:
+        if (
+            inside is None or hidden_states.ndim == 4
+        ):  # 4: attention without text, in blocks that Stable Diffusion has not
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+
+        def heads(tensor: Tensor) -> Tensor:  # (branch frame) token (head channel) -> branch frame head token channel
+            split = tensor.unflatten(2, (attn.heads, -1)).unflatten(0, (len(inside.branches), inside.frames))
+            return split.transpose(2, 3)
+
+        height, width = inside.size_of(hidden_states.shape[1])
+        site = Site(self.path, encoder_hidden_states is not None, height, width)
+        call = AttentionCall(
+            heads(attn.to_q(hidden_states)),
+            heads(attn.to_k(context)),
+            heads(attn.to_v(context)),
+            site,
+            inside.step,
+            inside.branches,
+        )
+        result: Tensor = chained(inside.interventions)(call)
+        joined = result.transpose(2, 3).flatten(3).flatten(0, 1)
+        output: Tensor = attn.to_out[1](attn.to_out[0](joined))
+        return output / attn.rescale_output_factor
