@@ -59,7 +59,7 @@ class ColorTags:
 
     @property
     def hdr(self) -> str | None:
-        """ "pq", "hlg" or None."""
+        """Which HDR transfer it is: "pq", "hlg" or None."""
         return self.transfer if self.transfer in ("pq", "hlg") else None
 
 
@@ -79,11 +79,9 @@ def color_tags(frame: av.VideoFrame) -> ColorTags:
     if matrix in ("unspecified", "rgb"):
         wide = primaries == "bt2020" or transfer in ("pq", "hlg")
         matrix = "bt2020" if wide else "bt601" if frame.height < 720 else "bt709"
-        assumed = f"no matrix tag: {matrix}, because " + (
-            "the other tags say BT.2020"
-            if wide
-            else f"the picture has {'fewer than' if matrix == 'bt601' else 'at least'} 720 lines"
-        )
+        lines = "fewer than" if matrix == "bt601" else "at least"
+        reason = "the other tags say BT.2020" if wide else f"the picture has {lines} 720 lines"
+        assumed = f"no matrix tag: {matrix}, because {reason}"
     return ColorTags(matrix, full, primaries, transfer, assumed)
 
 

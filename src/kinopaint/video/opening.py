@@ -46,7 +46,8 @@ def shown(path: str | PathLike[str]) -> str:
 def check_source(path: str | PathLike[str]) -> Path:
     """The absolute path of a readable regular file that may be a clip; refuses everything else.
 
-    Raises InputError: KP-INPUT-URL, -MISSING, -DIRECTORY, -DEVICE, -PERMISSION, -EMPTY, -PLAYLIST, -ARCHIVE, -NOT-VIDEO.
+    Raises InputError: KP-INPUT-URL, -MISSING, -DIRECTORY, -DEVICE, -PERMISSION, -EMPTY, -PLAYLIST, -ARCHIVE,
+    -NOT-VIDEO.
     """
     where = shown(path)
     try:

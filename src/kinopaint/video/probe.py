@@ -36,12 +36,12 @@ MAX_PIXELS = 2**26  # one frame of 8192 x 8192; more is refused before anything 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """One stream of the file. `start` and `duration` in seconds, from the header; `packets` counted (None: not read)."""
+    """One stream of the file. `start` and `duration` are seconds from the header, `packets` is counted."""
 
     index: int
     kind: str  # video, audio, subtitle, data, attachment
     codec: str | None
-    packets: int | None
+    packets: int
     start: Fraction | None
     duration: Fraction | None
     language: str | None
@@ -99,7 +99,7 @@ class ClipInfo:
 
     @property
     def hdr(self) -> str | None:
-        """ "pq", "hlg" or None."""
+        """Which HDR transfer it is: "pq", "hlg" or None."""
         return self.color.hdr
 
     @property
@@ -361,9 +361,9 @@ def _truncation(
 ) -> str:
     """What is missing compared with the header, as a phrase; empty if nothing is."""
     missing = missing_bytes(check_source(path))
-    found = packets.counts[stream.index]
     if "mp4" in container.format.name:
-        return f"{found} of {stream.frames} frames are there" if found < stream.frames else ""
+        packed = packets.counts[stream.index]
+        return f"{packed} of {stream.frames} frames are there" if packed < stream.frames else ""
     end = max(packets.ends.values(), default=Fraction(0))
     if container.duration is None or "matroska" not in container.format.name:
         return missing
@@ -372,9 +372,8 @@ def _truncation(
     slack = frame_time / 2 if missing else max(3 * frame_time, Fraction(1, 2), promised / 50)
     if promised - end <= slack:
         return ""
-    return f"{float(end):.2f} of {float(promised):.2f} s ({count} frames) are there" + (
-        f"; {missing}" if missing else ""
-    )
+    found = f"{float(end):.2f} of {float(promised):.2f} s ({count} frames) are there"
+    return f"{found}; {missing}" if missing else found
 
 
 def _timing_problems(packets: _Packets, index: int, steps: NDArray[np.int64]) -> Iterable[str]:
@@ -416,7 +415,7 @@ def _stream_info(stream: Stream, packets: _Packets) -> StreamInfo:
         index=stream.index,
         kind=stream.type,
         codec=_codec(stream),
-        packets=packets.counts.get(stream.index),
+        packets=packets.counts.get(stream.index, 0),
         start=stream.start_time * base if base and stream.start_time is not None else None,
         duration=stream.duration * base if base and stream.duration is not None else None,
         language=stream.language,

@@ -37,7 +37,7 @@ def open_clip(
     these each `every`-th. A truncated or damaged file is refused, at once where its packets tell and otherwise at
     the place of the damage; with `allow_damaged` whatever can be decoded is read and the rest is in `warnings`.
 
-    Raises SettingsError (KP-SETTINGS-TIME, -RANGE, -EVERY) and InputError (the codes of `probe`, KP-INPUT-TRUNCATED).
+    Raises SettingsError (KP-SETTING-TIME, -RANGE, -EVERY) and InputError (the codes of `probe`, KP-INPUT-TRUNCATED).
     """
     selection = Selection.of(start, end, every)
     info, times = scan(path)
@@ -67,7 +67,7 @@ class ClipReader:
         self._times = times[np.searchsorted(times, self._first_kept) : last]
         if not len(self._times):
             raise SettingsError(
-                "KP-SETTINGS-RANGE",
+                "KP-SETTING-RANGE",
                 f"no frame lies in the chosen range; the clip is {float(info.duration):.3f} s long",
                 where=f"--start, --end on {shown(info.path)}",
                 fix="choose a range inside the clip",

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kinopaint.errors import SettingsError, ShapeError, did_you_mean
+from kinopaint.errors import SettingsError, ShapeError
 from kinopaint.video.frame import Image
 
 Size = tuple[int, int]  # width, height in pixels
@@ -30,7 +30,7 @@ _GUIDE_NOISE = (8 / 255) ** 2
 
 @dataclass(frozen=True)
 class SizePlan:
-    """`source` is what is read, `work` what is painted, `padded` = `work` with its padding, `output` what is written."""
+    """Four sizes: `source` is read, `work` is painted, `padded` is `work` with its padding, `output` is written."""
 
     source: Size
     output: Size
@@ -73,7 +73,7 @@ def plan_size(
     `size` (of the result): "source", "WxH" or "short:N". `work_size`: "auto" keeps the source's size if both sides
     lie within 128 to 768, else reduces the longest side to 768 and never enlarges; or as `size`. The model gets sides
     that are multiples of `multiple` and at least `minimum`: tiny pictures are padded up, not enlarged.
-    Raises SettingsError (KP-SETTINGS-SIZE).
+    Raises SettingsError (KP-SETTING-SIZE).
     """
     output = parse_size(size, (width, height))
     if work_size == "auto":
@@ -89,7 +89,7 @@ def plan_size(
 def parse_size(text: str, source: Size) -> Size:
     """Width and height from "source", "WxH", or "short:N" (the short side becomes N, the shape is kept).
 
-    Raises SettingsError (KP-SETTINGS-SIZE).
+    Raises SettingsError (KP-SETTING-SIZE).
     """
     text = text.strip().lower()
     if text == "source":
@@ -99,13 +99,12 @@ def parse_size(text: str, source: Size) -> Size:
     elif match := re.fullmatch(r"short:(\d+)", text, re.ASCII):
         chosen = _scaled(*source, int(match[1]), min(source))
     else:
-        hint = did_you_mean(text, ("source", "auto", "short:512", "512x512")) if text else "it is empty"
         raise SettingsError(
-            "KP-SETTINGS-SIZE", f"{text!r} is not a size", fix=f"write source, WxH (640x360) or short:512; {hint}"
+            "KP-SETTING-SIZE", f"{text!r} is not a size", fix="write source, width x height (640x360) or short:512"
         )
     if not all(1 <= side <= LARGEST_SIDE for side in chosen):
         raise SettingsError(
-            "KP-SETTINGS-SIZE",
+            "KP-SETTING-SIZE",
             f"{text!r} gives {chosen[0]}x{chosen[1]} pixels",
             fix=f"each side must be 1 to {LARGEST_SIDE} pixels",
         )

@@ -18,7 +18,7 @@ _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 def parse_time(value: str | float | Rational) -> Fraction:
     """Seconds as an exact fraction, from `2.5`, `"2.5"`, `"7:30"`, `"00:00:07.250"` or a fraction.
 
-    Decimals are taken as written: 0.1 is one tenth. Raises SettingsError (KP-SETTINGS-TIME) for anything
+    Decimals are taken as written: 0.1 is one tenth. Raises SettingsError (KP-SETTING-TIME) for anything
     else, also for negative and non-finite numbers and for minutes or seconds of 60 and more after a colon.
     """
     if isinstance(value, Rational) and value >= 0:
@@ -30,7 +30,7 @@ def parse_time(value: str | float | Rational) -> Fraction:
         if (match[2] is None or seconds < 60) and (match[1] is None or minutes < 60):
             return hours * 3600 + minutes * 60 + seconds
     raise SettingsError(
-        "KP-SETTINGS-TIME",
+        "KP-SETTING-TIME",
         f"{value!r} is not a time",
         fix="write seconds (2.5) or hours:minutes:seconds (00:00:07.250), not negative",
     )
@@ -41,7 +41,7 @@ class Selection:
     """The frames to keep: those with start <= time < end, and of these each `every`-th, the first included.
 
     `start` and `end` are seconds after the first video frame; None is the clip's own start or end.
-    Raises SettingsError (KP-SETTINGS-RANGE, KP-SETTINGS-EVERY).
+    Raises SettingsError (KP-SETTING-RANGE, KP-SETTING-EVERY).
     """
 
     start: Fraction | None = None
@@ -51,14 +51,14 @@ class Selection:
     def __post_init__(self) -> None:
         if self.end is not None and self.end <= (self.start or 0):
             raise SettingsError(
-                "KP-SETTINGS-RANGE",
+                "KP-SETTING-RANGE",
                 f"the range ends at {float(self.end):g} s, not after its start at {float(self.start or 0):g} s",
                 where="--start, --end",
                 fix="give an end that is later than the start",
             )
         if not isinstance(self.every, int) or self.every < 1:
             raise SettingsError(
-                "KP-SETTINGS-EVERY",
+                "KP-SETTING-EVERY",
                 f"every = {self.every!r}, but it must be a whole number of at least 1",
                 where="--every",
                 fix="1 keeps all frames, 2 each second one",

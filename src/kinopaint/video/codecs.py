@@ -1,0 +1,149 @@
+"""What can be written: file endings, codecs, and which goes with which. Names are those of `--codec`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+from kinopaint.errors import SettingsError, did_you_mean
+
+# File ending -> (FFmpeg muxer, codec by default). Single images have no muxer.
+CONTAINERS: Mapping[str, tuple[str | None, str]] = {
+    ".mp4": ("mp4", "h264"),
+    ".m4v": ("mp4", "h264"),
+    ".mov": ("mov", "h264"),
+    ".mkv": ("matroska", "h264"),
+    ".webm": ("webm", "vp9"),
+    ".gif": ("gif", "gif"),
+    ".png": (None, "png"),
+    ".jpg": (None, "jpeg"),
+    ".jpeg": (None, "jpeg"),
+    ".webp": (None, "webp"),
+}
+
+
+@dataclass(frozen=True)
+class Codec:
+    """An encoder and how it is driven.
+
+    `quality` is the option that `--quality` sets, with its default and its range; for the constant-rate-factor codecs
+    lower is better, for jpeg and webp higher is. None: the codec has no such setting. `odd_format` is the pixel format
+    for sizes with an odd side, where the usual one cannot hold them.
+    """
+
+    encoder: str
+    muxers: tuple[str | None, ...]
+    pixel_format: str
+    odd_format: str
+    quality: tuple[str, int, range] | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    no_b_frames: Mapping[str, str] = field(default_factory=dict)
+    tag: str | None = None
+
+
+CODECS: Mapping[str, Codec] = {
+    "h264": Codec(
+        "libx264",
+        ("mp4", "mov", "matroska"),
+        "yuv420p",
+        "yuv444p",  # 4:2:0 H.264 cannot be cropped to an odd size
+        ("crf", 18, range(52)),
+        {"preset": "medium"},
+        {"bf": "0"},
+    ),
+    "h265": Codec(
+        "libx265",
+        ("mp4", "mov", "matroska"),
+        "yuv420p",
+        "yuv444p",
+        ("crf", 20, range(52)),
+        {"preset": "medium", "x265-params": "log-level=none"},
+        {"x265-params": "log-level=none:bframes=0"},
+        tag="hvc1",  # the only tag that Apple's players take
+    ),
+    "av1": Codec(
+        "libsvtav1",
+        ("mp4", "matroska", "webm"),
+        "yuv420p",
+        "yuv420p",
+        ("crf", 24, range(1, 64)),
+        {"preset": "8"},
+    ),
+    "vp9": Codec(
+        "libvpx-vp9",
+        ("webm", "matroska", "mp4"),
+        "yuv420p",
+        "yuv420p",
+        ("crf", 24, range(64)),
+        {"b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+    ),
+    "prores": Codec("prores_ks", ("mov", "matroska"), "yuv422p10le", "yuv444p10le", options={"profile": "hq"}),
+    "ffv1": Codec("ffv1", ("matroska",), "bgr0", "bgr0", options={"level": "3", "slicecrc": "1"}),
+    "gif": Codec("gif", ("gif",), "pal8", "pal8"),
+    "png": Codec("png", (None,), "rgb24", "rgb24"),
+    "jpeg": Codec("jpeg", (None,), "yuvj444p", "yuvj444p", ("quality", 95, range(1, 101))),
+    "webp": Codec("webp", (None,), "rgb24", "rgb24", ("quality", 95, range(1, 101))),
+}
+
+# What each muxer takes of the sound without re-encoding, and what it gets otherwise.
+AUDIO_COPIED: Mapping[str, frozenset[str] | None] = {
+    "mp4": frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac"}),
+    "mov": frozenset({"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"}),
+    "matroska": None,  # anything
+    "webm": frozenset({"opus", "vorbis"}),
+}
+AUDIO_ENCODER: Mapping[str, str] = {"mp4": "aac", "mov": "aac", "matroska": "flac", "webm": "libopus"}
+SUBTITLES_COPIED: Mapping[str, frozenset[str] | None] = {
+    "mp4": frozenset({"mov_text"}),
+    "mov": frozenset({"mov_text"}),
+    "matroska": frozenset({"subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}),
+    "webm": frozenset({"webvtt"}),
+}
+
+
+def choose_codec(path: str | PathLike[str], codec: str = "auto", quality: int | None = None) -> str:
+    """The codec's name for this output, checked against the file ending and the quality. Opens nothing.
+
+    Raises SettingsError: KP-SETTING-FORMAT for an unknown ending, KP-SETTING-CODEC for an unknown codec or one that the
+    container cannot hold, KP-SETTING-QUALITY.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in CONTAINERS:
+        raise SettingsError(
+            "KP-SETTING-FORMAT",
+            f"the ending {ending!r} names no format that can be written" if ending else "the output has no file ending",
+            where=Path(path).name,
+            fix=f"use one of {', '.join(CONTAINERS)}",
+        )
+    muxer, name = CONTAINERS[ending]
+    if codec != "auto":
+        name = codec
+    if name not in CODECS:
+        raise SettingsError(
+            "KP-SETTING-CODEC", f"unknown codec {codec!r}", where="--codec", fix=did_you_mean(codec, ["auto", *CODECS])
+        )
+    if muxer not in CODECS[name].muxers or (muxer is None and CONTAINERS[ending][1] != name):
+        endings = [e for e, (m, default) in CONTAINERS.items() if m in CODECS[name].muxers and (m or default == name)]
+        raise SettingsError(
+            "KP-SETTING-CODEC",
+            f"a {ending} file cannot hold {name}",
+            where="--codec",
+            fix=f"use {' or '.join(endings)} for {name}, or --codec auto",
+        )
+    if quality is not None:
+        scale = CODECS[name].quality
+        if scale is None:
+            raise SettingsError(
+                "KP-SETTING-QUALITY", f"{name} has no quality setting", where="--quality", fix="leave it out"
+            )
+        if not isinstance(quality, int) or quality not in scale[2]:
+            best = "higher" if scale[0] == "quality" else "lower"
+            raise SettingsError(
+                "KP-SETTING-QUALITY",
+                f"quality {quality!r} for {name}",
+                where="--quality",
+                fix=f"a whole number from {scale[2][0]} to {scale[2][-1]}, {best} is better, {scale[1]} by default",
+            )
+    return name

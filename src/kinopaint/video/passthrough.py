@@ -1,0 +1,158 @@
+"""The streams that are not painted: sound and subtitles, copied packet by packet with their own times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import OutputContainer
+from av.stream import Discard, Stream
+
+from kinopaint.video.codecs import AUDIO_COPIED, AUDIO_ENCODER, SUBTITLES_COPIED
+from kinopaint.video.opening import check_source, open_container
+from kinopaint.video.probe import ClipInfo, StreamInfo
+
+Span = tuple[Fraction | None, Fraction | None]  # seconds in the source's times; None is open
+
+
+@dataclass
+class _Route:
+    """Where one stream goes. `encoder` is None if its packets are copied."""
+
+    info: StreamInfo
+    output: Stream
+    encoder: Stream | None
+    packets: int = 0
+    last_dts: int | None = None
+
+
+class Passthrough:
+    """Reads the source a second time, beside the painted frames, and hands over packets up to a given time.
+
+    What is re-encoded or left behind, and why, is added to `warnings`.
+    """
+
+    def __init__(
+        self, source: ClipInfo, output: OutputContainer, muxer: str, *, audio: bool, span: Span, warnings: list[str]
+    ) -> None:
+        self.warnings = warnings
+        self._output, self._span = output, span
+        self._input = open_container(check_source(Path(source.path)))
+        self._routes: dict[int, _Route] = {}
+        for info in source.streams:
+            if info.index == source.video_index or info.kind == "attachment":
+                continue
+            stream = self._input.streams[info.index]
+            route = self._route(info, stream, output, muxer) if info.kind != "audio" or audio else None
+            if route is not None:
+                self._routes[info.index] = route
+        for stream in self._input.streams:  # the demuxer then does not even read what nobody wants
+            if stream.index not in self._routes:
+                stream.discard = Discard.all
+        dropped = [s for s in source.streams if s.kind in ("data", "attachment")]
+        if dropped:
+            self.warnings.append(f"{len(dropped)} data or attachment streams are left behind")
+        self._packets = self._demux()
+        self._next: av.Packet | None = next(self._packets, None)
+        self._moved = 0
+
+    @property
+    def audio_packets(self) -> tuple[int | None, ...]:
+        """Packets handed over per audio stream; None where it was re-encoded."""
+        audio = [route for route in self._routes.values() if route.info.kind == "audio"]
+        return tuple(None if route.encoder else route.packets for route in audio)
+
+    def advance(self, until: Fraction | None) -> None:
+        """Write all packets before the time `until` (seconds in the source's times), or all that are left."""
+        while self._next is not None and (until is None or _time(self._next) <= until):
+            self._write(self._next)
+            self._next = next(self._packets, None)
+
+    def finish(self) -> None:
+        """Write the rest, and empty the encoders."""
+        self.advance(None)
+        for route in self._routes.values():
+            if route.encoder is not None:
+                self._output.mux(route.encoder.encode(None))
+        if self._moved:
+            self.warnings.append(f"{self._moved} packets of sound or subtitles had backward times and were moved")
+        self.close()
+
+    def chapters(self) -> list[Any]:
+        return self._input.chapters()
+
+    def close(self) -> None:
+        self._packets.close()
+        self._input.close()
+
+    def _route(self, info: StreamInfo, stream: Stream, output: OutputContainer, muxer: str) -> _Route | None:
+        """Choose copy, re-encoding or nothing for one stream, and make the output stream."""
+        what = f"{info.kind} stream {info.index} ({info.codec or 'unknown codec'})"
+        allowed = {"audio": AUDIO_COPIED, "subtitle": SUBTITLES_COPIED}.get(info.kind)
+        if allowed is None:
+            if info.kind == "video":
+                self.warnings.append(
+                    f"{what} is left behind: {'cover art' if info.cover_art else 'only one is painted'}"
+                )
+            return None
+        if info.codec is None or muxer not in allowed:
+            reason = "its codec is unknown" if info.codec is None else f"{muxer} files hold none"
+            self.warnings.append(f"{what} is left behind: {reason}")
+            return None
+        codecs = allowed[muxer]
+        encoder = None
+        if codecs is None or info.codec in codecs:
+            target = output.add_stream_from_template(stream)
+            target.time_base = stream.time_base
+        elif info.kind == "audio":
+            name = AUDIO_ENCODER[muxer]
+            rate = 48000 if name == "libopus" else stream.codec_context.sample_rate
+            target = encoder = output.add_stream(name, rate=rate, layout=stream.codec_context.layout.name)
+            self.warnings.append(f"{what} is re-encoded as {name}, because a {muxer} file cannot hold it")
+        else:
+            self.warnings.append(f"{what} is left behind, because a {muxer} file cannot hold it")
+            return None
+        target.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title", "handler_name")})
+        target.disposition = stream.disposition
+        return _Route(info, target, encoder)
+
+    def _demux(self) -> Iterator[av.Packet]:
+        """Packets of the kept streams that overlap the span, in the file's order."""
+        start, end = self._span
+        if not self._routes:
+            return
+        for packet in self._input.demux([self._input.streams[index] for index in self._routes]):
+            if not packet.size or (packet.pts is None and packet.dts is None):
+                continue
+            time = _time(packet)
+            if end is not None and time >= end:
+                continue
+            if start is not None and time + (packet.duration or 0) * packet.time_base <= start:
+                continue
+            yield packet
+
+    def _write(self, packet: av.Packet) -> None:
+        route = self._routes[packet.stream_index]
+        if route.encoder is not None:
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:  # a damaged packet: a gap in the sound
+                return
+            for frame in frames:
+                self._output.mux(route.encoder.encode(frame))
+            return
+        packet.dts = packet.pts if packet.dts is None else packet.dts
+        if route.last_dts is not None and packet.dts <= route.last_dts:
+            packet.dts, self._moved = route.last_dts + 1, self._moved + 1
+        packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        route.last_dts, route.packets = packet.dts, route.packets + 1
+        packet.stream = route.output
+        self._output.mux_one(packet)
+
+
+def _time(packet: av.Packet) -> Fraction:
+    return (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
