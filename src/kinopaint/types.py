@@ -1,7 +1,7 @@
 """The values that pass between the parts: shape-annotated tensors, prompts, clips and windows of frames."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -147,5 +147,5 @@ class WindowPlan:
             index += 1
 
 
-def _take(source: Iterator[tuple[int, Tensor]], count: int) -> Sequence[tuple[int, Tensor]]:
+def _take(source: Iterator[tuple[int, Tensor]], count: int) -> list[tuple[int, Tensor]]:
     return [pair for _, pair in zip(range(count), source, strict=False)]

@@ -23,7 +23,7 @@ class ReceivedAttention:
         if self.map is None:
             row = call.branches.index(self.branch)
             weights = attention_weights(call.query[row], call.key[row])  # frame head query token
-            self.map = weights.mean(1).sum(-2).unflatten(-1, (call.site.height, call.site.width))
+            self.map = weights.mean(1).sum(-2).reshape(-1, call.site.height, call.site.width)
         return proceed(call)
 
 

@@ -61,6 +61,6 @@ class Components:
     revision: str | None = None  # commit of a hub snapshot
     licence: str | None = None
     recommended: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method name -> field -> value
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     seed: int = 0

@@ -38,7 +38,7 @@ def combine(
 ) -> Float[Tensor, "frame channel height width"]:
     """Σ weight · prediction for weights that sum to 1, as the first prediction plus weighted directions away from it.
 
-    The direction form keeps equal predictions equal whatever the weights, which a plain sum does not in finite precision.
+    The direction form keeps equal predictions equal whatever the weights; a plain sum in finite precision does not.
     """
     base = predictions[0].float()
     result = base

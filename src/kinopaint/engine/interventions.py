@@ -85,19 +85,20 @@ def attention_weights(
     query: Float[Tensor, "*axes query channel"], key: Float[Tensor, "*axes token channel"]
 ) -> Float[Tensor, "*axes query token"]:
     """softmax(query · keyᵀ / √channel) in fp32; each row sums to 1."""
-    scores = query.float() @ key.float().transpose(-1, -2)
-    return (scores * query.shape[-1] ** -0.5).softmax(-1)
+    scores: Tensor = query.float() @ key.float().transpose(-1, -2)
+    return scores.mul(query.shape[-1] ** -0.5).softmax(-1)
 
 
 def attend(call: AttentionCall) -> Float[Tensor, "branch frame head query channel"]:
     """The attention itself: fused, unless somebody wants to edit its weights."""
     if call.edits:
-        weights = attention_weights(call.query, call.key)
+        weights: Tensor = attention_weights(call.query, call.key)
         for edit in call.edits:
             weights = edit(weights)
         return (weights @ call.value.float()).to(call.value.dtype)
-    flat = (tensor.flatten(0, 1) for tensor in (call.query, call.key, call.value))  # the fused kernels want 4 axes
-    return F.scaled_dot_product_attention(*flat).unflatten(0, call.query.shape[:2])
+    query, key, value = (tensor.flatten(0, 1) for tensor in (call.query, call.key, call.value))  # kernels want 4 axes
+    result: Tensor = F.scaled_dot_product_attention(query, key, value)
+    return result.view(*call.query.shape[:2], *result.shape[1:])
 
 
 def chained(interventions: Sequence[Intervention], innermost: Proceed = attend) -> Proceed:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Shape = tuple[int, int, int]  # channel, height, width of the latents
+Shape = Sequence[int]  # channel, height, width of the latents
 
 
 def shared_noise(shape: Shape, seed: int) -> Float[Tensor, "1 channel height width"]:

@@ -38,7 +38,8 @@ def ddpm_step(latents: Latents, noise: Latents, step: Step, fresh: Latents | Non
     mean = (latents - (1 - ratio**2) / step.sigma * noise) / ratio
     if fresh is None:
         return mean
-    return mean + (step.next_sigma / step.sigma) * (1 - ratio**2) ** 0.5 * fresh
+    spread: float = (step.next_sigma / step.sigma) * (1 - ratio**2) ** 0.5
+    return mean + spread * fresh
 
 
 def sample_ddim(

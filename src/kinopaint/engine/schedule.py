@@ -17,7 +17,7 @@ from kinopaint.errors import ModelError, SettingsError, did_you_mean
 SPACINGS = ("trailing", "leading", "linspace")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
-# Scheduler classes that share the discrete variance-preserving schedule, with what they assume where the file is silent.
+# Scheduler classes with the discrete variance-preserving schedule, and what they assume where the file is silent.
 _CLASSES: dict[str, dict[str, Any]] = {
     "DDIMScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": True},
     "DDIMInverseScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": True},
@@ -94,12 +94,13 @@ class NoiseSchedule:
         if spacing not in SPACINGS:
             raise refuse(f"timestep spacing {spacing!r} is unknown", did_you_mean(str(spacing), SPACINGS))
         try:
-            squared_alphas = torch.cumprod(1 - _betas(known), dim=0)
+            betas = _betas(known)
+            if not ((betas > 0) & (betas <= 1)).all():
+                raise ValueError("its betas do not lie between 0 and 1")
+            squared_alphas = torch.cumprod(1 - betas, dim=0)
             offset = int(known.get("steps_offset", 0))
         except (TypeError, ValueError) as error:
             raise refuse(f"the noise schedule cannot be built: {error}") from error
-        if not (torch.isfinite(squared_alphas).all() and 0 <= squared_alphas[-1] and squared_alphas[0] < 1):
-            raise refuse("the betas do not lie between 0 and 1")
         return cls(squared_alphas.clamp_min(_ALPHA_FLOOR), prediction, spacing, offset, bool(known["set_alpha_to_one"]))
 
     @property
@@ -121,12 +122,16 @@ class NoiseSchedule:
                 fix="20 to 50 is usual",
             )
         match spacing or self.timestep_spacing:
-            case "trailing":  # some counts give one entry too many through rounding, ending at -1 (diffusers keeps it)
-                ascending = [round(total - index * (total / count)) - 1 for index in range(count)][::-1]
+            case (
+                "trailing"
+            ):  # diffusers' list is one too long for 62 of 1000 counts, through rounding; it ends at -1 there
+                stride = (total - total / count) - total  # the float that NumPy's arange counts with
+                ascending = [round(total + index * stride) - 1 for index in range(count)][::-1]
             case "leading":
                 ascending = [index * (total // count) + self.steps_offset for index in range(count)]
             case "linspace":
-                ascending = torch.linspace(0, total - 1, count, dtype=torch.float64).round().int().tolist()
+                gap = (total - 1) / max(count - 1, 1)
+                ascending = [round(index * gap) for index in range(count)]
             case other:
                 raise SettingsError(
                     "KP-SETTING-CHOICE",

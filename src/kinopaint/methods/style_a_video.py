@@ -189,7 +189,7 @@ class StyleAVideo:
     def _masked(self, source: Latents, shared: Shared, parts: Components) -> Denoiser:
         """The same with + s_M (ε_M - ε_0), where ε_M sees the frame through the mask M.
 
-        The mask comes from the branch that sees the frame ("joint": frame and words); no extra evaluation is made for it.
+        The mask comes from the branch that sees the frame ("joint": frame and words), not from an extra evaluation.
         """
         pilot = "style" if self.text_branch == "joint" else "content"
         terms = self._terms(source, shared)
@@ -224,9 +224,9 @@ class StyleAVideo:
     def _start(self, clean: Latents, window: Window, shared: Shared, parts: Components) -> Latents:
         if not shared.steps:
             return clean
-        noise = shared.noise
+        noise, (_, *cells) = shared.noise, clean.shape
         if self.noise == "per_frame":
-            noise = frame_noise(tuple(clean.shape[1:]), parts.seed, window.fresh_numbers).to(clean.device)
+            noise = frame_noise(cells, parts.seed, window.fresh_numbers).to(clean.device)
         if self.init == "noise":
             return noise.expand_as(clean)
         return noised(clean, noise, shared.steps[0])

@@ -1,5 +1,7 @@
 """Between frames and latents: diffusers' `AutoencoderKL` and `AutoencoderTiny` behind one protocol."""
 
+from typing import Any
+
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
@@ -17,9 +19,10 @@ class DiffusersAutoencoder:
     """
 
     def __init__(self, network: AutoencoderKL | AutoencoderTiny, *, batch: int = 4) -> None:
-        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        module: Any = network
+        self.network = module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.batch = batch
-        config = network.config
+        config = module.config
         self.is_tiny = isinstance(network, AutoencoderTiny)
         self.latent_channels: int = config.latent_channels
         blocks = config.encoder_block_out_channels if self.is_tiny else config.block_out_channels
@@ -56,4 +59,4 @@ class DiffusersAutoencoder:
 
     def _parts(self, tensor: Tensor) -> list[Tensor]:
         moved = tensor.to(self.network.device, self.network.dtype).contiguous(memory_format=torch.channels_last)
-        return list(moved.split(self.batch))
+        return list(torch.split(moved, self.batch))

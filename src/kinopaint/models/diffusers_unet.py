@@ -30,11 +30,12 @@ class DiffusersBackbone:
     def __init__(
         self, unet: UNet2DConditionModel, prediction_type: str, *, image_channels: int, batch: int = 16
     ) -> None:
-        self.unet = unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        network: Any = unet
+        self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.prediction_type, self.batch = prediction_type, batch
         self.image_channels = image_channels
-        self.latent_channels: int = unet.config.in_channels - image_channels
-        unet.set_attn_processor({name: _Processor(name.removesuffix(".processor")) for name in unet.attn_processors})
+        self.latent_channels: int = network.config.in_channels - image_channels
+        network.set_attn_processor({name: _Processor(name.removesuffix(".processor")) for name in unet.attn_processors})
 
     def predict(
         self,
@@ -63,7 +64,7 @@ class DiffusersBackbone:
         watched = bool(interventions or features)
         share = frames if watched else max(1, self.batch // terms)
         outputs = []
-        for part in sample.split(share, dim=1):
+        for part in torch.split(sample, share, dim=1):
             count = part.shape[1]
             texts = text[:, None].expand(-1, count, -1, -1).flatten(0, 1)
             inside = (
@@ -79,7 +80,7 @@ class DiffusersBackbone:
                     cross_attention_kwargs={"inside": inside} if interventions else None,
                     return_dict=False,
                 )[0]
-            outputs.append(output.float().unflatten(0, (terms, count)))
+            outputs.append(output.float().view(terms, count, *output.shape[1:]))
         return self._as_noise(torch.cat(outputs, dim=1), latents, step)
 
     def _as_noise(self, output: Tensor, latents: Tensor, step: Step) -> Tensor:
@@ -118,7 +119,7 @@ class DiffusersBackbone:
             path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[Any, dict[str, Any]]:
             assert inside is not None
-            feature = kwargs["hidden_states"].unflatten(0, (len(inside.branches), inside.frames))
+            feature = inside.apart(kwargs["hidden_states"])
             for hook in features:
                 feature = hook(FeatureCall(feature, path, inside.step, inside.branches))
             return args, {**kwargs, "hidden_states": feature.flatten(0, 1)}
@@ -148,6 +149,10 @@ class _Pass:
     frames: int
     latent_size: tuple[int, int]
 
+    def apart(self, samples: Tensor) -> Tensor:
+        """(branch frame) … -> branch frame …"""
+        return samples.reshape(len(self.branches), self.frames, *samples.shape[1:])
+
     def size_of(self, tokens: int) -> tuple[int, int]:
         """Height and width of the feature map with so many cells: the latents', halved with rounding up."""
         height, width = self.latent_size
@@ -156,12 +161,11 @@ class _Pass:
         return height, width
 
 
-class _Processor(AttnProcessor2_0):  # type: ignore[misc]
+class _Processor(AttnProcessor2_0):
     """diffusers' own fused attention, unless the call carries interventions."""
 
     def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
+        self.path = path  # the base class only checks that torch has fused attention
 
     def __call__(
         self,
@@ -172,15 +176,13 @@ class _Processor(AttnProcessor2_0):  # type: ignore[misc]
         temb: Tensor | None = None,
         inside: _Pass | None = None,
     ) -> Tensor:
-        if (
-            inside is None or hidden_states.ndim == 4
-        ):  # 4: attention without text, in blocks that Stable Diffusion has not
-            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        if inside is None or hidden_states.ndim == 4:  # 4: blocks without text, which Stable Diffusion has not
+            plain: Tensor = super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+            return plain
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
 
         def heads(tensor: Tensor) -> Tensor:  # (branch frame) token (head channel) -> branch frame head token channel
-            split = tensor.unflatten(2, (attn.heads, -1)).unflatten(0, (len(inside.branches), inside.frames))
-            return split.transpose(2, 3)
+            return inside.apart(tensor.view(*tensor.shape[:2], attn.heads, -1)).transpose(2, 3)
 
         height, width = inside.size_of(hidden_states.shape[1])
         site = Site(self.path, encoder_hidden_states is not None, height, width)

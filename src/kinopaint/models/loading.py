@@ -49,11 +49,15 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str = "auto", d
         where=str(path / "scheduler" / "scheduler_config.json"),
     )
 
-    from kinopaint.models.autoencoder import AutoencoderKL, AutoencoderTiny, DiffusersAutoencoder
-    from kinopaint.models.diffusers_unet import DiffusersBackbone, UNet2DConditionModel
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    from kinopaint.models.autoencoder import DiffusersAutoencoder
+    from kinopaint.models.diffusers_unet import DiffusersBackbone
     from kinopaint.models.text import ClipText
 
-    kinds = {kind.__name__: kind for kind in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)}
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)}
 
     def network(part: str, weights: str) -> Any:
         config = _read_json(path / part / "config.json")
@@ -64,7 +68,8 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str = "auto", d
     unet = network("unet", "diffusion_pytorch_model")
     image_channels = _check_channels(unet.config, autoencoder.latent_channels, path)
     text_dtype = torch.float32 if place.type == "cpu" else precision  # once per video: not worth the rounding
-    text_model = _filled(path / "text_encoder", "model", lambda: _text_model(path), place, text_dtype)
+    text_config = _read_json(path / "text_encoder" / "config.json")
+    text_model = _filled(path / "text_encoder", "model", lambda: _text_model(text_config), place, text_dtype)
     text_encoder = ClipText(_tokenizer(path, text_model.config.vocab_size), text_model)
     if text_encoder.dim != unet.config.cross_attention_dim:
         raise ModelError(
@@ -346,10 +351,10 @@ def _check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], fol
         )
 
 
-def _text_model(path: Path) -> nn.Module:
+def _text_model(config: dict[str, Any]) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    return CLIPTextModel(CLIPTextConfig.from_dict(_read_json(path / "text_encoder" / "config.json")))
+    return CLIPTextModel(CLIPTextConfig.from_dict(config))
 
 
 def _tokenizer(path: Path, vocabulary: int) -> Any:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,8 @@ class ClipText:
     """A text encoder with its weights frozen."""
 
     def __init__(self, tokenizer: CLIPTokenizer, model: CLIPTextModel) -> None:
-        self.tokenizer, self.model = tokenizer, model.eval().requires_grad_(False)
+        module: Any = model
+        self.tokenizer, self.model = tokenizer, module.eval().requires_grad_(False)
         self.dim: int = model.config.hidden_size
         self.max_tokens: int = min(tokenizer.model_max_length, model.config.max_position_embeddings)
         self.masks_padding = bool(getattr(model.config, "use_attention_mask", False))

@@ -1,0 +1,69 @@
+"""Windows: every frame is written once, and no more frames are held than the plan says."""
+
+import pytest
+import torch
+
+from kinopaint.errors import SettingsError
+from kinopaint.types import Prompt, WindowPlan
+
+
+def frames(count):
+    return (torch.full((3, 1, 1), float(number)) for number in range(count))
+
+
+PLANS = [
+    WindowPlan(1),
+    WindowPlan(4),
+    WindowPlan(8, 1),
+    WindowPlan(8, 3),
+    WindowPlan(8, 1, (0,)),
+    WindowPlan(6, 2, (0, 3)),
+]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+@pytest.mark.parametrize("count", range(31))
+def test_every_frame_is_fresh_once(plan, count):
+    windows = list(plan.cut(frames(count)))
+    assert [number for window in windows for number in window.fresh_numbers] == list(range(count))
+    for index, window in enumerate(windows):
+        assert window.index == index
+        assert len(window.numbers) == len(window.frames) <= plan.size
+        assert len(set(window.numbers)) == len(window.numbers)
+        assert window.frames[:, 0, 0, 0].tolist() == list(window.numbers)
+        if index:
+            context = window.numbers[: window.fresh.start]
+            first = window.fresh_numbers[0]
+            assert set(context) == {*range(first - plan.overlap, first), *plan.anchors}
+            before = windows[index - 1]
+            assert {before.numbers[place] for place in before.carried} == set(context)
+
+
+def test_frames_are_drawn_only_when_needed():
+    drawn = []
+
+    def watched():
+        for number in range(100):
+            drawn.append(number)
+            yield torch.zeros(3, 1, 1)
+
+    windows = WindowPlan(4).cut(watched())
+    next(windows)
+    assert drawn == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_a_plan_reads_what_it_writes(plan):
+    assert WindowPlan.parse(str(plan)) == plan
+
+
+@pytest.mark.parametrize("text", ["", "x", "8:1:0:2", "0", "4:4", "8:-1", "3:1:0,1", "8:0:9", "8:0:1,1"])
+def test_impossible_plans_are_refused(text):
+    with pytest.raises(SettingsError, match="KP-SETTING-WINDOWS"):
+        WindowPlan.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_prompt_is_refused(text):
+    with pytest.raises(SettingsError, match="the prompt is empty"):
+        Prompt(text)
