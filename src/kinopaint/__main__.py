@@ -1,0 +1,5 @@
+import sys
+
+from kinopaint.cli import main
+
+sys.exit(main())

@@ -1,0 +1,325 @@
+"""The Python interface: one call restyles a clip, or a stream of pictures.
+
+    stylize("in.mp4", "a watercolor painting", "out.mp4")          # files: reader, sizes, windows, writer
+    stylize_frames(pictures, "a pencil sketch")                     # NumPy pictures, lazily, no file
+
+Memory follows the window of the method, never the length of the clip.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinopaint.engine.components import Components
+from kinopaint.engine.run import Progress, stylize_windows
+from kinopaint.errors import InputError
+from kinopaint.job import Job
+from kinopaint.models import load_model
+from kinopaint.models.pixels import padded, to_pictures, to_tensor
+from kinopaint.recipe import make_recipe, write_sidecar
+from kinopaint.settings import whole
+from kinopaint.types import Clip, Prompt
+from kinopaint.video import ClipReader, DeliveryCheck, Frame, SizePlan, open_clip, open_writer, plan_size
+
+Picture = NDArray[np.uint8]  # RGB, (height, width, 3)
+Listener = Callable[[dict[str, Any]], None]
+PROGRESS_INTERVAL = 0.25  # seconds between two events within a window
+
+
+@dataclass(frozen=True)
+class StylizeResult:
+    """`output` and `frames` as written, the `recipe` that is embedded there, and what the `delivery` check found."""
+
+    output: Path
+    frames: int
+    recipe: dict[str, Any]
+    delivery: DeliveryCheck
+
+
+def stylize(
+    input: str | PathLike[str],
+    prompt: str,
+    output: str | PathLike[str],
+    *,
+    sidecar: bool = False,
+    progress: Listener | None = None,
+    **settings: Any,
+) -> StylizeResult:
+    """Restyle a clip, or a picture, and write the result to `output`, whose ending chooses the format.
+
+    `settings` are those of the command line with underscores (`kinopaint stylize --help`), and the fields of the
+    method: method="style-a-video", model="mini", preset="balanced", seed=0, steps, negative_prompt, start, end,
+    every=1, size="source", work_size="auto", codec="auto", quality, no_audio, device="auto", dtype="auto", download,
+    allow_damaged, overwrite; s_text=6.0, text_branch="joint", … A field that is not given takes the model's
+    recommended value, if it carries one, else the method's default.
+
+    `progress` is called with dictionaries: `start`, `progress` (frames_done, frames, eta_s), `warning`, `done`; without
+    it warnings are Python's. Raises SettingsError, OutputError, ModelError, InputError, before any work where that
+    can be known; nothing stands under `output` unless the whole result does.
+    """
+    job = Job.of(input, prompt, output, **settings)
+    job.check_output(sidecar=sidecar)
+    listen = progress or (lambda event: None)
+    with _warnings_told(progress), made_ready(job) as ready:
+        clip, sizes = ready.clip, ready.sizes
+        recipe = make_recipe(ready)
+        _advise(ready)
+        begin = time.monotonic()
+        told = {
+            "method": job.method_name,
+            "model": job.model,
+            "steps": _steps(ready.method),
+            "device": str(ready.parts.device),
+        }
+        listen({"event": "start", "frames": clip.expected_frames, **told, "work_size": list(sizes.padded)})
+        with open_writer(
+            job.output,
+            source=clip.info,
+            size=sizes.output,
+            codec=job.codec,
+            quality=job.quality,
+            audio=not job.no_audio,
+            overwrite=job.overwrite,
+            metadata={"kinopaint": recipe},
+            selection=job.selection,
+        ) as writer:
+            for source, painted in painted_frames(ready, clip, on_progress=_teller(listen, begin)):
+                writer.write(painted, source)
+            written = writer.finish()
+        for note in (*clip.warnings, *written.warnings):
+            warnings.warn(note, stacklevel=2)
+        recipe = {**recipe, "delivery": written.delivery.as_dict()}
+        if sidecar or not written.metadata:
+            write_sidecar(job.sidecar, recipe)
+        listen(
+            {"event": "done", "output": str(job.output), "frames": written.frames, "seconds": time.monotonic() - begin}
+        )
+        return StylizeResult(job.output, written.frames, recipe, written.delivery)
+
+
+def preview(
+    input: str | PathLike[str],
+    prompt: str,
+    output: str | PathLike[str],
+    *,
+    frames: int | str = 3,
+    progress: Listener | None = None,
+    **settings: Any,
+) -> Path:
+    """Restyle a few `frames`, spread over the clip, and write a contact sheet: sources above, results below.
+
+    The ending of `output` is .png, .jpg or .webp. Settings and errors are those of `stylize`, where they apply.
+    """
+    from kinopaint.sheet import contact_sheet, write_picture
+
+    job = Job.of(input, prompt, output, **settings)
+    count = whole("frames", frames, at_least=1)
+    job.check_output()
+    listen = progress or (lambda event: None)
+    with _warnings_told(progress), made_ready(job) as ready:
+        _advise(ready)
+        begin = time.monotonic()
+        told = {
+            "method": job.method_name,
+            "model": job.model,
+            "steps": _steps(ready.method),
+            "device": str(ready.parts.device),
+        }
+        chosen = _spread(ready.clip, count)
+        listen({"event": "start", "frames": len(chosen), **told, "work_size": list(ready.sizes.padded)})
+        pairs = list(painted_frames(ready, chosen, count=len(chosen), on_progress=_teller(listen, begin)))
+        sources = [(frame.image, f"{float(frame.time):.2f} s") for frame, _ in pairs]
+        results = [(painted, job.prompt.text) for _, painted in pairs]
+        write_picture(job.output, contact_sheet([sources, results]))
+        for note in ready.clip.warnings:
+            warnings.warn(note, stacklevel=2)
+        listen({"event": "done", "output": str(job.output), "frames": len(pairs), "seconds": time.monotonic() - begin})
+    return job.output
+
+
+def stylize_frames(
+    frames: Iterable[Picture], prompt: str, *, method: Any = None, parts: Components | None = None, seed: int = 0
+) -> Iterator[Picture]:
+    """Restyle pictures (uint8 RGB, (height, width, 3), all of one size); yields as many, of that size, in order.
+
+    `method` is an instance such as `kinopaint.methods.StyleAVideo(s_text=6.0)`; without it Style-A-Video with the
+    model's recommended values. `parts` is what `load_model` returned; without it the embedded model. Works window by
+    window: only as many frames are drawn and held as a window takes. Sides that are no multiple of the model's are
+    padded and cut back. Raises SettingsError, ModelError, and InputError (KP-FRAMES-SHAPE) for other pictures.
+    """
+    words, number = Prompt(prompt), whole("seed", seed, at_least=0)  # checked now, not at the first frame
+    return _stylize_frames(frames, words, method, parts, number)
+
+
+def _stylize_frames(
+    frames: Iterable[Picture], prompt: Prompt, method: Any, parts: Components | None, seed: int
+) -> Iterator[Picture]:
+    stream = iter(frames)
+    first = next(stream, None)
+    if first is None:
+        return
+    parts = replace(load_model("mini") if parts is None else parts, seed=seed)
+    if method is None:
+        from kinopaint.methods import StyleAVideo
+
+        method = StyleAVideo(**parts.recommended.get("style-a-video", {}))
+    shape = np.shape(first)
+    multiple = parts.autoencoder.factor
+
+    def tensors() -> Iterator[torch.Tensor]:
+        for index, picture in enumerate(chain((first,), stream)):
+            _check_picture(picture, shape, index)
+            yield padded(to_tensor(picture), multiple)
+
+    height, width = shape[0] + -shape[0] % multiple, shape[1] + -shape[1] % multiple
+    with torch.no_grad():
+        for _, painted in stylize_windows(method, tensors(), Clip(height, width), prompt, parts):
+            yield from to_pictures(painted[..., : shape[0], : shape[1]])
+
+
+def _check_picture(picture: Any, shape: tuple[int, ...], index: int) -> None:
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise InputError(
+            "KP-FRAMES-SHAPE",
+            f"expected an array of uint8 (height, width, 3), got {found}",
+            where=f"frame {index}",
+            fix="convert it to 8-bit RGB",
+        )
+    if picture.shape != shape:
+        raise InputError(
+            "KP-FRAMES-SHAPE",
+            f"this frame is {picture.shape}, the first one {shape}",
+            where=f"frame {index}",
+            fix="bring all frames to one size",
+        )
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Everything open and loaded that a job needs."""
+
+    job: Job
+    clip: ClipReader
+    parts: Components
+    method: Any
+    sizes: SizePlan
+
+
+@contextmanager
+def made_ready(job: Job) -> Iterator[Ready]:
+    """Check that the model is there, open the clip, load the model: what is quick to find out comes first."""
+    job.check_model()
+    asked = job.selection
+    with open_clip(
+        job.input, start=asked.start, end=asked.end, every=asked.every, allow_damaged=job.allow_damaged
+    ) as clip:
+        loaded = load_model(job.model, device=job.device, dtype=job.wanted_dtype, download=job.download)
+        parts = replace(loaded, seed=job.seed)
+        sizes = plan_size(
+            clip.info.width,
+            clip.info.height,
+            size=job.size,
+            work_size=job.work_size,
+            multiple=parts.autoencoder.factor,
+        )
+        yield Ready(job, clip, parts, job.method(parts.recommended.get(job.method_name, {})), sizes)
+
+
+def painted_frames(
+    ready: Ready,
+    frames: Iterable[Frame],
+    *,
+    count: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Iterator[tuple[Frame, Picture]]:
+    """Yield each source frame with its painted picture at the output size; holds no more than a window of them."""
+    sizes, waiting = ready.sizes, deque[Frame]()
+
+    def tensors() -> Iterator[torch.Tensor]:
+        for frame in frames:
+            waiting.append(frame)
+            yield to_tensor(sizes.prepare(frame.image))
+
+    shape = Clip(sizes.padded[1], sizes.padded[0], count or ready.clip.expected_frames)
+    with torch.no_grad():
+        windows = stylize_windows(
+            ready.method, tensors(), shape, ready.job.prompt, ready.parts, on_progress=on_progress
+        )
+        for _, painted in windows:
+            for picture in to_pictures(painted):
+                source = waiting.popleft()
+                yield source, sizes.restore(picture, source.image)
+
+
+def _spread(clip: ClipReader, count: int) -> list[Frame]:
+    """Frames from the middles of `count` equal parts of the clip; fewer if it has not as many."""
+    total = clip.expected_frames
+    wanted = {(2 * part + 1) * total // (2 * count) for part in range(count)}
+    chosen = []
+    for frame in clip:
+        if frame.index in wanted:
+            chosen.append(frame)
+        if frame.index >= max(wanted):
+            break
+    return chosen
+
+
+def _steps(method: Any) -> int | None:
+    return getattr(method, "num_inference_steps", None)
+
+
+def _teller(listen: Listener, begin: float) -> Callable[[Progress], None]:
+    """Turn the engine's progress into events with the time left, a few per second."""
+    last = 0.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        window_done = progress.step == 0
+        if not window_done and now - last < PROGRESS_INTERVAL:
+            return
+        last = now
+        done = progress.frames_done + progress.window_frames * min(1.0, progress.step / progress.steps)
+        left = None
+        if progress.frames is not None and done:
+            left = round((now - begin) / done * max(0.0, progress.frames - done), 1)
+        frames = {"frames_done": progress.frames_done, "frames": progress.frames}
+        listen({"event": "progress", **frames, "eta_s": left})
+
+    return tell
+
+
+@contextmanager
+def _warnings_told(listen: Listener | None) -> Iterator[None]:
+    """Hand our own warnings to `listen` as events, and keep back those of third parties, which are for developers."""
+    if listen is None:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", category=UserWarning, module=r"kinopaint(\.|$)")
+        warnings.showwarning = lambda message, *_, **__: listen({"event": "warning", "message": str(message)})
+        yield
+
+
+def _advise(ready: Ready) -> None:
+    """Warn of words that the embedded model does not know."""
+    if ready.job.model == "mini":
+        from kinopaint.styles import advice
+
+        if note := advice(ready.job.prompt.text, ready.parts.text_encoder):
+            warnings.warn(note, stacklevel=2)

@@ -1,0 +1,179 @@
+"""kinopaint stylize INPUT PROMPT -o OUTPUT"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from kinopaint.cli.options import Parser, add_method_fields, assignments, named
+from kinopaint.cli.progress import MODES, shown
+from kinopaint.errors import SettingsError
+from kinopaint.settings import one_of
+
+EXAMPLES = """examples:
+  kinopaint stylize in.mp4 "a watercolor painting" -o out.mp4
+  kinopaint stylize in.mp4 "a pencil sketch" -o out.mp4 --start 2.5 --end 00:00:07 --preset fast
+  kinopaint stylize photo.jpg "a mosaic of tiles" -o mosaic.png --seed 3 --s-text 9
+"""
+
+
+def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """The options that stylize and preview share; those of the method depend on `--method`."""
+    from kinopaint.methods import get_method
+
+    method = named(words, "--method", "style-a-video")
+    parser.add_argument("input", metavar="INPUT", help="a video or a picture, a file on this machine")
+    parser.add_argument("prompt", metavar="PROMPT", help="what it should look like, in words")
+
+    model = parser.add_argument_group("model and method")
+    model.add_argument(
+        "--method",
+        default="style-a-video",
+        metavar="NAME",
+        help="kinopaint methods lists them (default: style-a-video)",
+    )
+    model.add_argument(
+        "--model",
+        default="mini",
+        metavar="NAME",
+        help="mini (embedded), a folder in diffusers layout, or a hub id (default: mini)",
+    )
+    model.add_argument(
+        "--preset",
+        default="balanced",
+        metavar="A[,B]",
+        help="an engine profile (exact, balanced, fast) and/or named settings of the method; later ones win, and "
+        "options over all of them (default: balanced)",
+    )
+    model.add_argument(
+        "--seed", default="0", metavar="N", help="start of the noise, a whole number from 0 (default: 0)"
+    )
+    model.add_argument(
+        "--negative-prompt", default="", metavar="TEXT", help="what it should not look like (default: nothing)"
+    )
+    model.add_argument(
+        "--download", action="store_true", help="allow the network for a hub id (default: local cache only)"
+    )
+    model.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    model.add_argument(
+        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16 (default: auto)"
+    )
+
+    add_method_fields(parser, method, get_method(method))
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the method; repeatable"
+    )
+
+    part = parser.add_argument_group("part and size")
+    part.add_argument("--start", metavar="TIME", help="seconds or hours:minutes:seconds (default: the beginning)")
+    part.add_argument("--end", metavar="TIME", help="seconds or hours:minutes:seconds (default: the end)")
+    part.add_argument("--every", default="1", metavar="N", help="keep each N-th frame, at its own time (default: 1)")
+    part.add_argument(
+        "--size",
+        default="source",
+        metavar="SIZE",
+        help="of the result in pixels: source, WxH or short:N (default: source)",
+    )
+    part.add_argument(
+        "--work-size",
+        default="auto",
+        metavar="SIZE",
+        help="at which the model works, in pixels: auto, source, WxH or short:N (default: auto = the source's if both "
+        "sides are 128 to 768, else the longest side reduced to 768)",
+    )
+    part.add_argument("--allow-damaged", action="store_true", help="render what a damaged file still holds")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
+    run.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    result = parser.add_argument_group("result")
+    result.add_argument(
+        "--codec",
+        default="auto",
+        metavar="NAME",
+        help="h264, h265, av1, vp9, prores, ffv1, gif, png (default: auto = by the extension)",
+    )
+    result.add_argument(
+        "--quality", metavar="N", help="the codec's own scale, for h264 the CRF (default: near the source's)"
+    )
+    result.add_argument("--no-audio", action="store_true", help="leave the sound out")
+    result.add_argument("--sidecar", action="store_true", help="write the recipe beside the result too, as OUTPUT.json")
+    result.add_argument(
+        "--plan", action="store_true", help="say what would be done, and how long it would take; do nothing"
+    )
+    result.add_argument("--progress", default="auto", metavar="MODE", help=f"{', '.join(MODES)} (default: auto)")
+
+
+def parser(words: Sequence[str]) -> Parser:
+    made = Parser(
+        "stylize",
+        usage="kinopaint stylize INPUT PROMPT -o OUTPUT [options]",
+        description="Restyle a clip (or a picture) with words.",
+        epilog=EXAMPLES,
+    )
+    made.add_argument(
+        "-o", "--output", required=True, metavar="OUTPUT", help="the result; its extension chooses the container"
+    )
+    add_output_options(made)
+    add_options(made, words)
+    return made
+
+
+def keywords(given: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of the Python API for what was given on the command line."""
+    plain = (
+        "method",
+        "model",
+        "preset",
+        "seed",
+        "negative_prompt",
+        "download",
+        "device",
+        "dtype",
+        "start",
+        "end",
+        "every",
+        "size",
+        "work_size",
+        "allow_damaged",
+        "overwrite",
+    )
+    fields = {name[6:]: value for name, value in vars(given).items() if name.startswith("field:") and value is not None}
+    by_set = assignments(given.set)
+    twice = fields.keys() & by_set.keys()
+    if twice:
+        raise SettingsError("KP-USAGE", f"{', '.join(sorted(twice))} is given twice", where="--set", fix="say it once")
+    return {**{name: getattr(given, name) for name in plain}, **by_set, **fields}
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM ends the run as Ctrl-C does: what is open is closed, nothing stays half-written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(given: argparse.Namespace) -> int:
+    from kinopaint import api
+
+    one_of("progress", given.progress, MODES)
+    settings = {**keywords(given), "codec": given.codec, "quality": given.quality, "no_audio": given.no_audio}
+    if given.plan:
+        print(api.plan(given.input, given.prompt, given.output, **settings))
+        return 0
+    with stoppable(), shown(given.progress) as listener:
+        api.stylize(given.input, given.prompt, given.output, sidecar=given.sidecar, progress=listener, **settings)
+    return 0

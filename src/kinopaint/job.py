@@ -1,0 +1,194 @@
+"""One run as it was asked for: every setting checked before anything is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from kinopaint.errors import OutputError, SettingsError, did_you_mean
+from kinopaint.methods import get_method
+from kinopaint.profiles import DEFAULT, NOT_YET, PROFILES, Profile
+from kinopaint.settings import coerce_fields, refuse, whole
+from kinopaint.types import Prompt
+from kinopaint.video.codecs import choose_codec
+from kinopaint.video.sizing import plan_size
+from kinopaint.video.timecode import Selection, Time
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do to which clip. `given` are the method's fields named explicitly, `presets` those of `--preset`."""
+
+    input: Path
+    output: Path
+    prompt: Prompt
+    method_name: str
+    given: Mapping[str, Any]
+    presets: tuple[str, ...]
+    model: str
+    seed: int
+    selection: Selection
+    device: str
+    dtype: str
+    size: str
+    work_size: str
+    codec: str
+    quality: int | None
+    no_audio: bool
+    download: bool
+    allow_damaged: bool
+    overwrite: bool
+
+    @classmethod
+    def of(
+        cls,
+        input: str | PathLike[str],
+        prompt: str,
+        output: str | PathLike[str],
+        *,
+        method: str = "style-a-video",
+        model: str | PathLike[str] = "mini",
+        preset: str = DEFAULT,
+        seed: int | str = 0,
+        negative_prompt: str = "",
+        steps: int | str | None = None,
+        start: Time = None,
+        end: Time = None,
+        every: int | str = 1,
+        size: str = "source",
+        work_size: str = "auto",
+        codec: str = "auto",
+        quality: int | str | None = None,
+        no_audio: bool = False,
+        device: str = "auto",
+        dtype: str = "auto",
+        download: bool = False,
+        allow_damaged: bool = False,
+        overwrite: bool = False,
+        **fields: Any,
+    ) -> Job:
+        """Check every setting. Raises SettingsError that names the first one that cannot be."""
+        from kinopaint.models import loading
+
+        kind = get_method(method)
+        given = fields if steps is None else {**fields, "num_inference_steps": steps}
+        job = cls(
+            input=Path(input),
+            output=Path(output),
+            prompt=Prompt(prompt, negative_prompt),
+            method_name=method,
+            given=coerce_fields(kind, given),
+            presets=_presets(kind, preset),
+            model=os.fspath(model),
+            seed=whole("seed", seed, at_least=0),
+            selection=Selection.of(start, end, whole("every", every, at_least=1)),
+            device=device,
+            dtype=dtype,
+            size=size,
+            work_size=work_size,
+            codec=codec,
+            quality=None if quality is None else whole("quality", quality),
+            no_audio=no_audio,
+            download=download,
+            allow_damaged=allow_damaged,
+            overwrite=overwrite,
+        )
+        if job.seed >= 2**63:
+            raise refuse("seed", job.seed, "a whole number below 2**63")
+        choose_codec(output, codec, job.quality)
+        plan_size(640, 360, size=size, work_size=work_size)  # says whether the words can be read
+        loading._dtype(job.wanted_dtype, loading._device(device))
+        job.method({})
+        return job
+
+    @property
+    def profile(self) -> Profile:
+        return next((PROFILES[name] for name in reversed(self.presets) if name in PROFILES), PROFILES[DEFAULT])
+
+    @property
+    def wanted_dtype(self) -> str:
+        return self.profile.dtype if self.dtype == "auto" else self.dtype
+
+    def method(self, recommended: Mapping[str, Any]) -> Any:
+        """The method with its settings: named explicitly, else by a preset (later ones win), else recommended.
+
+        Raises SettingsError for a value that the method does not take.
+        """
+        kind = get_method(self.method_name)
+        known = {field.name: field for field in dataclasses.fields(kind)}
+        fields = {name: value for name, value in recommended.items() if name in known}
+        for name in self.presets if any(name in PROFILES for name in self.presets) else (DEFAULT, *self.presets):
+            if name in PROFILES:
+                fields |= _profile_fields(PROFILES[name], known)
+            else:
+                fields |= kind.presets[name]
+        return kind(**coerce_fields(kind, {**fields, **self.given}))
+
+    @property
+    def sidecar(self) -> Path:
+        return self.output.with_name(f"{self.output.name}.json")
+
+    def check_output(self, *, sidecar: bool = False) -> None:
+        """Raises OutputError if the result cannot be put where it should, and SettingsError if it is the input."""
+        where, folder = str(self.output), self.output.absolute().parent
+        if self.output.exists() and self.input.exists() and self.output.samefile(self.input):
+            raise SettingsError(
+                "KP-OUTPUT-IS-INPUT", "the result would replace its source", where=where, fix="choose another name"
+            )
+        if self.output.is_dir():
+            raise OutputError("KP-OUTPUT-DIRECTORY", "this is a folder", where=where, fix="add a file name")
+        if self.output.exists() and not self.overwrite:
+            raise OutputError(
+                "KP-OUTPUT-EXISTS",
+                "the file exists already",
+                where=where,
+                fix="choose another name, or add --overwrite",
+            )
+        if sidecar and self.sidecar.exists() and not self.overwrite:
+            raise OutputError(
+                "KP-OUTPUT-EXISTS",
+                "the file for the recipe exists already",
+                where=str(self.sidecar),
+                fix="choose another name, or add --overwrite",
+            )
+        if not folder.is_dir():
+            raise OutputError("KP-OUTPUT-FOLDER", "there is no such folder", where=str(folder), fix="make it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(
+                "KP-OUTPUT-PERMISSION", "nothing may be written there", where=str(folder), fix="choose another folder"
+            )
+
+    def check_model(self) -> None:
+        """Raises ModelError if there is no such model; whether it can be used shows when it is loaded."""
+        from kinopaint.models.loading import find_model
+
+        find_model(self.model, download=self.download)
+
+
+def _presets(kind: type[Any], text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    own = getattr(kind, "presets", {})
+    for name in names:
+        if name in NOT_YET:
+            raise SettingsError("KP-SETTING-NOT-YET", NOT_YET[name], where="--preset", fix="use --preset fast")
+        if name not in PROFILES and name not in own:
+            raise SettingsError(
+                "KP-PRESET-UNKNOWN",
+                f"there is no preset named {name!r}",
+                where="--preset",
+                fix=did_you_mean(name, {*PROFILES, *own}),
+            )
+    return names
+
+
+def _profile_fields(profile: Profile, known: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:
+    if "num_inference_steps" not in known:
+        return {}
+    if profile.own_steps:
+        return {"num_inference_steps": known["num_inference_steps"].default}
+    return {"num_inference_steps": profile.steps} if profile.steps else {}

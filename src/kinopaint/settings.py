@@ -1,0 +1,114 @@
+"""Values as people give them, on the command line or from Python, checked and turned into what the code needs.
+
+Every function raises SettingsError that names the setting, what came, and what would do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from kinopaint.errors import SettingsError, did_you_mean
+
+
+def option(name: str) -> str:
+    """A setting's name as an option: `s_image` is `--s-image`."""
+    return "--steps" if name == "num_inference_steps" else f"--{name.replace('_', '-')}"
+
+
+def refuse(name: str, value: object, wanted: str, *, fix: str = "") -> SettingsError:
+    return SettingsError("KP-SETTING-VALUE", f"{value!r} is not {wanted}", where=option(name), fix=fix)
+
+
+def whole(name: str, value: object, *, at_least: int | None = None) -> int:
+    """A whole number."""
+    try:
+        if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
+            raise ValueError
+        number = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        raise refuse(name, value, "a whole number") from None
+    if at_least is not None and number < at_least:
+        raise refuse(name, value, f"a whole number of at least {at_least}")
+    return int(number)
+
+
+def real(name: str, value: object) -> float:
+    """A finite number; the decimal sign is a point whatever the locale."""
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise refuse(name, value, "a number") from None
+    if not math.isfinite(number):
+        raise refuse(name, value, "a finite number")
+    return number
+
+
+def one_of(name: str, value: object, known: Collection[str]) -> str:
+    if value not in known:
+        raise SettingsError(
+            "KP-SETTING-UNKNOWN", f"unknown value {value!r}", where=option(name), fix=did_you_mean(str(value), known)
+        )
+    return str(value)
+
+
+def coerce(name: str, hint: Any, value: Any) -> Any:
+    """`value` as the type that a method's field has; texts come from the command line.
+
+    Known types: int, float, bool, str, Literal, `X | None` (`none`), and classes with a `parse` method.
+    """
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return one_of(name, value, parts)
+    if kind in (Union, types.UnionType):
+        if value is None or (type(None) in parts and str(value).lower() == "none"):
+            return None
+        rest = [part for part in parts if part is not type(None)]
+        failure: SettingsError | None = None
+        for part in rest:
+            try:
+                return coerce(name, part, value)
+            except SettingsError as error:
+                failure = error
+        raise failure or refuse(name, value, "a known value")
+    if hint is bool:
+        words = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
+        if str(value).lower() not in words:
+            raise refuse(name, value, "yes or no")
+        return words[str(value).lower()]
+    if hint is int:
+        return whole(name, value)
+    if hint is float:
+        return real(name, value)
+    if isinstance(value, str) and hasattr(hint, "parse"):
+        return hint.parse(value)
+    return value
+
+
+def coerce_fields(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given fields of a method's dataclass, coerced. An unknown one raises SettingsError: did you mean …"""
+    hints = get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]
+    for name in given:
+        if name not in known:
+            raise SettingsError(
+                "KP-SETTING-UNKNOWN",
+                f"{cls.__name__} has no setting {name!r}",
+                where=option(name),
+                fix=did_you_mean(name, known),
+            )
+    return {name: coerce(name, hints[name], value) for name, value in given.items()}

@@ -1,0 +1,118 @@
+"""Usage, and the commands that only tell something."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from kinopaint.cli import COMMANDS
+
+
+def test_help_names_every_command(kinopaint):
+    ran = kinopaint("--help")
+    assert ran.code == 0
+    assert all(name in ran.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(kinopaint, command):
+    ran = kinopaint(command, "--help")
+    assert ran.code == 0
+    assert f"kinopaint {command}" in ran.out
+
+
+@pytest.mark.parametrize("command", ["stylize", "preview"])
+def test_help_shows_each_field_of_the_method_with_its_default(kinopaint, command):
+    text = re.sub(r"\s+", " ", kinopaint(command, "--help").out)
+    for name, default in {
+        "--s-image": "1.5",
+        "--s-text": "7.5",
+        "--steps": "30",
+        "--text-branch": "null_image",
+    }.items():
+        found = re.search(rf"{name}[ ,].*?\(default: ([^ )]*)", text)
+        assert found
+        assert found[1] == default
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["stylise"], "stylize"),
+        (["stylize", "--s-txt", "5", "in.mp4", "words", "-o", "out.mp4"], "--s-text"),
+        (["stylize", "in.mp4", "words", "-o", "out.mp4", "--metod", "x"], "--method"),
+        (["stylize", "in.mp4", "words", "-o", "out.mp4", "--method", "style-a-vido"], "style-a-video"),
+        (["stylize", "in.mp4", "words", "-o", "out.mp4", "--preset", "balansed"], "balanced"),
+        (["stylize", "in.mp4", "words", "-o", "out.mp4", "--set", "s_imge=1"], "s_image"),
+        (["stylize", "in.mp4", "words", "-o", "out.mp4", "--text-branch", "null-image"], "null_image"),
+        (["stylize", "in.mp4", "words", "-o", "out.mp4", "--progress", "jsn"], "json"),
+        (["methods", "style-a-vidoe"], "style-a-video"),
+    ],
+)
+def test_unknown_names_say_what_is_near(kinopaint, words, near):
+    ran = kinopaint(*words)
+    assert ran.code == 2
+    assert near in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("words", [[], ["stylize"], ["stylize", "in.mp4", "words"], ["probe"], ["probe", "a", "b"]])
+def test_incomplete_commands_are_wrong_usage(kinopaint, words):
+    assert kinopaint(*words).code == 2
+
+
+def test_options_of_later_versions_are_not_swallowed(kinopaint):
+    for option in ("--resume", "--restart", "--memory", "--shots", "--keep-work"):
+        ran = kinopaint("stylize", "in.mp4", "words", "-o", "out.mp4", option)
+        assert ran.code == 2
+        assert option in ran.err
+
+
+def test_probe_describes_the_clip(kinopaint, clip):
+    ran = kinopaint("probe", clip)
+    assert ran.code == 0
+    assert "48x32" in ran.out
+    assert "12.000 per second" in ran.out
+    assert "aac" in ran.out
+    found = json.loads(kinopaint("probe", clip, "--json").out)
+    assert (found["width"], found["height"], found["frame_count"], found["rate"]) == (48, 32, 6, "12/1")
+
+
+def test_probe_of_nothing_is_an_input_error(kinopaint, tmp_path):
+    ran = kinopaint("probe", tmp_path / "nothing.mp4")
+    assert ran.code == 3
+    assert ran.err.startswith("KP-INPUT-MISSING")
+
+
+def test_methods_lists_and_describes(kinopaint):
+    assert "style-a-video" in kinopaint("methods").out
+    ran = kinopaint("methods", "style-a-video")
+    assert "2305.05464" in ran.out
+    assert "--s-text" in ran.out
+    assert "--preset paper" in ran.out
+    found = json.loads(kinopaint("methods", "style-a-video", "--json").out)["style-a-video"]
+    assert found["fields"]["s_text"]["default"] == 7.5
+    assert found["fields"]["num_inference_steps"]["option"] == "--steps"
+
+
+def test_doctor_looks_at_devices_codecs_models_and_extras(kinopaint):
+    ran = kinopaint("doctor")
+    assert ran.code == 0
+    assert all(word in ran.out for word in ("device cpu", "codec h264", "model mini", "extra demo", "torch"))
+    assert {entry["name"] for entry in json.loads(kinopaint("doctor", "--json").out)} >= {"device cpu", "codec av1"}
+
+
+def test_a_fault_of_our_own_is_reported_without_a_traceback(kinopaint, clip, monkeypatch):
+    from kinopaint import video
+
+    def broken(path):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(video, "probe", broken)
+    ran = kinopaint("probe", clip)
+    assert ran.code == 1
+    assert ran.err.startswith("KP-INTERNAL: RuntimeError: unforeseen")
+    assert "Traceback" not in ran.err
+    assert "Traceback" in kinopaint("probe", clip, "--debug").err
