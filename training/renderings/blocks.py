@@ -1,0 +1,442 @@
+"""Building blocks of the procedural renderings: direction fields, smoothing, lines, strokes, cells, papers.
+
+Pictures are float32 RGB in [0, 1], lengths are pixels of a picture whose shorter side is about 256, `L` is
+lightness / 100. Every function is pure: randomness comes from a generator that is seeded once per picture,
+so neighbouring frames that share the seed share their noise, strokes and paper.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+Array = np.ndarray
+
+
+def smoothstep(low: float, high: float, value: Array) -> Array:
+    t = np.clip((value - low) / (high - low), 0.0, 1.0)
+    return (t * t * (3.0 - 2.0 * t)).astype(np.float32)
+
+
+def blur(image: Array, sigma: float) -> Array:
+    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+
+
+def to_lab(rgb: Array) -> Array:
+    return cv2.cvtColor(np.clip(rgb, 0, 1).astype(np.float32), cv2.COLOR_RGB2Lab)
+
+
+def to_rgb(lab: Array) -> Array:
+    return np.clip(cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2RGB), 0, 1)
+
+
+def lightness(rgb: Array) -> Array:
+    return to_lab(rgb)[..., 0] / 100.0
+
+
+def with_chroma(rgb: Array, factor: float, limit: float = 200.0) -> Array:
+    lab = to_lab(rgb)
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    scale = np.minimum(factor, limit / np.maximum(chroma, 1e-3))
+    lab[..., 1:] *= scale[..., None]
+    return to_rgb(lab)
+
+
+def level(rgb: Array, weight: float = 0.7) -> Array:
+    """Stretch the 1st and 99th percentile of lightness to black and white, blended by `weight`."""
+    lab = to_lab(rgb)
+    low, high = np.percentile(lab[..., 0], (1, 99))
+    stretched = np.clip((lab[..., 0] - low) * 100.0 / max(high - low, 20.0), 0, 100)
+    lab[..., 0] = (1 - weight) * lab[..., 0] + weight * stretched
+    return to_rgb(lab)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Tangent angle in radians, anisotropy in [0, 1] and edge strength in Lab units."""
+
+    angle: Array
+    anisotropy: Array
+    detail: Array
+
+
+def structure(rgb: Array, fine: float = 2.5, wide: float = 10.0) -> Direction:
+    lab = blur(to_lab(rgb), 0.8)
+    gx = cv2.Scharr(lab, cv2.CV_32F, 1, 0) / 32.0
+    gy = cv2.Scharr(lab, cv2.CV_32F, 0, 1) / 32.0
+    tensor = np.stack([(gx * gx).sum(-1), (gx * gy).sum(-1), (gy * gy).sum(-1)], -1)
+    tensor = blur(tensor, fine) + 0.15 * blur(tensor, wide)
+    e, f, g = tensor[..., 0], tensor[..., 1], tensor[..., 2]
+    spread = np.sqrt((e - g) ** 2 + 4 * f * f)
+    angle = 0.5 * np.arctan2(2 * f, e - g) + np.pi / 2
+    return Direction(angle.astype(np.float32), (spread / (e + g + 1e-6)).astype(np.float32), np.sqrt(e + g).astype(np.float32))
+
+
+def mix_angles(first: Array, second: Array, weight: Array | float) -> Array:
+    """Direction fields have no sign: they are mixed as double angles."""
+    c = np.cos(2 * first) * (1 - weight) + np.cos(2 * second) * weight
+    s = np.sin(2 * first) * (1 - weight) + np.sin(2 * second) * weight
+    return (0.5 * np.arctan2(s, c)).astype(np.float32)
+
+
+def grid(shape: tuple[int, ...]) -> tuple[Array, Array]:
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    return x, y
+
+
+def sample(image: Array, x: Array, y: Array, nearest: bool = False) -> Array:
+    flag = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+    return cv2.remap(image, x, y, flag, borderMode=cv2.BORDER_REFLECT)
+
+
+def kuwahara(rgb: Array, radius: float, direction: Direction | None = None) -> Array:
+    """Anisotropic Kuwahara filter, eight sectors of three samples: flat regions with smooth outlines."""
+    direction = direction or structure(rgb)
+    a = radius * (1 + 0.9 * direction.anisotropy)
+    b = radius / (1 + 0.9 * direction.anisotropy)
+    cos, sin = np.cos(direction.angle), np.sin(direction.angle)
+    x, y = grid(rgb.shape)
+    source = blur(np.dstack([rgb, (rgb * rgb).sum(-1)]), max(0.28 * radius, 0.4))
+    total, weights = np.zeros_like(rgb), np.zeros(rgb.shape[:2], np.float32)
+    for sector in range(8):
+        mean = np.zeros_like(source)
+        for reach, turn, share in ((0.4, 0.0, 0.4), (0.8, 0.26, 0.3), (0.8, -0.26, 0.3)):
+            phi = sector * np.pi / 4 + turn
+            u, v = a * np.float32(reach * np.cos(phi)), b * np.float32(reach * np.sin(phi))
+            mean += np.float32(share) * sample(source, x + cos * u - sin * v, y + sin * u + cos * v)
+        variance = np.maximum(mean[..., 3] - (mean[..., :3] ** 2).sum(-1), 0)
+        weight = 1 / (1 + 1e-3 * (255 * np.sqrt(variance) / 3) ** 8)
+        total += mean[..., :3] * weight[..., None]
+        weights += weight
+    return np.clip(total / weights[..., None], 0, 1)
+
+
+def along(texture: Array, angle: Array, reach: int, step: float = 1.0) -> Array:
+    """Line integral convolution: the mean of `texture` over `reach` steps both ways along `angle`."""
+    x0, y0 = grid(texture.shape)
+    vx, vy = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    total = texture.astype(np.float32).copy()
+    for sign in (1.0, -1.0):
+        x, y = x0, y0
+        dx, dy = np.float32(sign) * vx, np.float32(sign) * vy
+        for _ in range(reach):
+            x, y = x + np.float32(step) * dx, y + np.float32(step) * dy
+            nx, ny = sample(vx, x, y, True), sample(vy, x, y, True)
+            turn = np.where(nx * dx + ny * dy < 0, np.float32(-1), np.float32(1))
+            dx, dy = nx * turn, ny * turn
+            total += sample(texture, x, y)
+    return total / (2 * reach + 1)
+
+
+def lines(light: Array, angle: Array, sigma: float, tau: float, phi: float, reach: int = 5) -> Array:
+    """Flow-guided difference of Gaussians: ink in [0, 1], 1 on dark lines of `light`."""
+    dog = along(blur(light, sigma) - np.float32(tau) * blur(light, 1.6 * sigma), angle, reach)
+    return 1 - np.clip(1 + np.tanh(phi * (dog - (1 - tau) / 2)), 0, 1)
+
+
+def posterise(value: Array, count: int, softness: float) -> Array:
+    scaled = count * value - 0.5
+    base = np.floor(scaled)
+    return ((base + smoothstep(0.5 - softness, 0.5 + softness, scaled - base) + 0.5) / count).astype(np.float32)
+
+
+def local_contrast(light: Array, amount: float, sigma: float = 14.0) -> Array:
+    return np.clip(light + amount * (light - blur(light, sigma)), 0, 1)
+
+
+@dataclass
+class Noise:
+    """Noise fields anchored to the canvas: the same seed and size always give the same field."""
+
+    seed: int
+    shape: tuple[int, int]
+    _cache: dict[str, Array] = field(default_factory=dict)
+
+    def generator(self, name: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *name.encode()])
+
+    def white(self, name: str) -> Array:
+        if name not in self._cache:
+            # drawn on a fixed large table, so a crop of the same canvas sees the same noise
+            table = self.generator(name).standard_normal((1024, 1024), dtype=np.float32)
+            self._cache[name] = np.ascontiguousarray(table[: self.shape[0], : self.shape[1]])
+        return self._cache[name]
+
+    def smooth(self, name: str, sigma: float) -> Array:
+        noise = blur(self.white(name), sigma)
+        return noise / (noise.std() + 1e-6)
+
+    def turbulence(self, name: str, base: float = 24.0) -> Array:
+        total = sum(0.55**i * self.smooth(f"{name}{i}", base / 2**i) for i in range(4))
+        return total / total.std()
+
+    def strokes(self, name: str, angle: Array | float, reach: int = 10, sigma: float = 0.0) -> Array:
+        noise = self.smooth(name, sigma) if sigma else self.white(name)
+        field_angle = np.full(self.shape, angle, np.float32) if np.isscalar(angle) else angle
+        drawn = along(noise, field_angle, reach)
+        return drawn / drawn.std()
+
+    def cold_press(self) -> Array:
+        paper = 0.6 * self.smooth("paper-a", 1.6) + 0.4 * self.smooth("paper-b", 0.8)
+        return paper / paper.std()
+
+    def laid(self) -> Array:
+        y = np.arange(self.shape[0], dtype=np.float32)[:, None]
+        return (np.sin(2 * np.pi * y / 3) + 0.5 * self.smooth("laid", 1.0)).astype(np.float32)
+
+    def displacement(self, name: str, amount: float, scale: float = 12.0) -> tuple[Array, Array]:
+        return amount * self.smooth(name + "x", scale) / 2, amount * self.smooth(name + "y", scale) / 2
+
+
+def displaced(image: Array, shift: tuple[Array, Array]) -> Array:
+    x, y = grid(image.shape)
+    return sample(image, x + shift[0], y + shift[1])
+
+
+def relief(rgb: Array, height: Array, strength: float, gloss: float) -> Array:
+    """Light `rgb` as a surface of `height` from the upper left."""
+    gx = cv2.Sobel(height.astype(np.float32), cv2.CV_32F, 1, 0) / 8
+    gy = cv2.Sobel(height.astype(np.float32), cv2.CV_32F, 0, 1) / 8
+    delta = np.clip(0.7 * strength * (gx + gy), -0.6, 0.6)[..., None]
+    return np.clip(rgb * (1 + delta) + gloss * np.clip(2 * delta - 0.15, 0, None), 0, 1)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One layer of brush strokes: lattice spacing, length, width, colour jitter (L, ab), tolerance."""
+
+    spacing: float
+    length: float
+    width: float
+    jitter: tuple[float, float] = (4.0, 4.0)
+    tolerance: float = 0.15
+    segments: int = 5
+    only_detail: tuple[float, float] | None = None
+    taper: bool = True
+    complement: float = 0.0
+
+
+def paint(
+    ground: Array, height: Array, source: Array, angle: Array, detail: Array, stroke: Pass, noise: Noise, name: str
+) -> tuple[Array, Array]:
+    """Lay one pass of strokes over `ground` (RGB) and `height`; returns both."""
+    rows, cols = source.shape[:2]
+    rng = noise.generator(name)
+    ny, nx = int(1024 / stroke.spacing), int(1024 / stroke.spacing)
+    jitter = rng.random((ny, nx, 10), dtype=np.float32)
+    gy, gx = np.mgrid[:ny, :nx].astype(np.float32)
+    px = (gx + 0.5 + (jitter[..., 0] - 0.5)) * np.float32(stroke.spacing)
+    py = (gy + 0.5 + (jitter[..., 1] - 0.5)) * np.float32(stroke.spacing)
+    keep = (px < cols - 0.5) & (py < rows - 0.5)
+    px, py, jitter = px[keep], py[keep], jitter[keep]
+
+    def look(field_: Array, x: Array, y: Array) -> Array:
+        return field_[np.clip(y + 0.5, 0, rows - 1).astype(np.int32), np.clip(x + 0.5, 0, cols - 1).astype(np.int32)]
+
+    soft = blur(source, max(0.35 * stroke.width, 0.5))
+    lab = to_lab(soft)
+    colour = look(lab, px, py)
+    vx, vy = np.cos(angle), np.sin(angle)
+    size = 0.75 + 0.5 * jitter[:, 2]
+    if stroke.only_detail:
+        size = size * smoothstep(*stroke.only_detail, look(detail, px, py))
+    halves = []
+    advance = stroke.length / (2 * stroke.segments)
+    for sign in (1.0, -1.0):
+        x, y = px.copy(), py.copy()
+        dx, dy = sign * look(vx, x, y), sign * look(vy, x, y)
+        go = np.ones_like(x)
+        path = []
+        for _ in range(stroke.segments):
+            x, y = x + np.float32(advance) * dx * go, y + np.float32(advance) * dy * go
+            away = np.linalg.norm(look(lab, x, y) - colour, axis=-1) / 100.0
+            go = go * (1 - smoothstep(0.6 * stroke.tolerance, 1.4 * stroke.tolerance, away))
+            mx, my = look(vx, x, y), look(vy, x, y)
+            turn = np.where(mx * dx + my * dy < 0, np.float32(-1), np.float32(1))
+            dx, dy = mx * turn, my * turn
+            path.append(np.stack([x, y], -1))
+        halves.append(path)
+    points = np.stack([*halves[1][::-1], np.stack([px, py], -1), *halves[0]], 1)
+    shade = colour.copy()
+    shade[:, 0] += stroke.jitter[0] * (2 * jitter[:, 3] - 1)
+    shade[:, 1:] += stroke.jitter[1] * (2 * jitter[:, 4:6] - 1)
+    if stroke.complement:
+        shade[:, 1:] *= np.where(jitter[:, 9:10] < stroke.complement, np.float32(-0.6), np.float32(1))
+    rgb = (to_rgb(shade[None])[0] * 255).astype(np.int32)
+    widths = np.maximum(np.round(stroke.width * size), 0).astype(np.int32)
+    order = np.argsort(jitter[:, 6])
+    canvas = np.ascontiguousarray((np.clip(ground, 0, 1) * 255).astype(np.uint8))
+    ridge = np.ascontiguousarray(np.clip(height, 0, 255).astype(np.uint8))
+    fixed = np.round(points * 16).astype(np.int32)
+    top = (60 + 120 * jitter[:, 7]).astype(np.int32)
+    for i in order:
+        width = int(widths[i])
+        if width < 1:
+            continue
+        cv2.polylines(canvas, [fixed[i]], False, rgb[i].tolist(), width, cv2.LINE_AA, 4)
+        cv2.polylines(ridge, [fixed[i]], False, int(top[i]), width, cv2.LINE_AA, 4)
+        if width > 3:
+            cv2.polylines(ridge, [fixed[i]], False, int(top[i]) + 40, max(width // 2, 1), cv2.LINE_AA, 4)
+    return canvas.astype(np.float32) / 255, ridge.astype(np.float32)
+
+
+def smooth_labels(lab: Array, palette: Array, sigma: float) -> tuple[Array, Array]:
+    """Nearest palette entry with smooth outlines: (label map, index into palette)."""
+    distance = ((lab[:, :, None, :] - palette[None, None]) ** 2 * np.array([1.0, 1.6, 1.6], np.float32)).sum(-1)
+    distance = np.sqrt(distance)
+    channels = [blur(np.ascontiguousarray(distance[..., i]), sigma) for i in range(len(palette))]
+    return np.argmin(np.stack(channels, -1), -1)
+
+
+@dataclass(frozen=True)
+class Cells:
+    index: Array  # lattice index of the nearest seed
+    first: Array  # distance to it, in pixels
+    second: Array  # distance to the next seed
+    seeds: Array  # [n, 2] positions x, y
+
+
+def cells(
+    shape: tuple[int, int], size: float, jitter: float, noise: Noise, name: str, angle: Array | None = None,
+    lab: Array | None = None, lloyd: int = 0,
+) -> Cells:
+    """Jittered lattice cells: Voronoi, square along `angle`, or aware of colour in `lab`."""
+    rows, cols = shape
+    ny, nx = int(np.ceil(rows / size)) + 2, int(np.ceil(cols / size)) + 2
+    table = noise.generator(name).random((260, 260, 2), dtype=np.float32)[:ny, :nx]
+    gy, gx = np.mgrid[:ny, :nx].astype(np.float32)
+    sx = (gx - 0.5 + jitter * (2 * table[..., 0] - 1) * 0.5) * np.float32(size)
+    sy = (gy - 0.5 + jitter * (2 * table[..., 1] - 1) * 0.5) * np.float32(size)
+    x, y = grid(shape)
+    cx = np.clip(np.round(x / size + 0.5), 0, nx - 1).astype(np.int32)
+    cy = np.clip(np.round(y / size + 0.5), 0, ny - 1).astype(np.int32)
+    colours = None
+    for round_ in range(lloyd + 1):
+        ix = np.clip(sx, 0, cols - 1).astype(np.int32)
+        iy = np.clip(sy, 0, rows - 1).astype(np.int32)
+        if lab is not None:
+            colours = lab[iy, ix] if colours is None else colours
+        turn = angle[iy, ix] if angle is not None else None
+        first = np.full(shape, 1e9, np.float32)
+        second = np.full(shape, 1e9, np.float32)
+        index = np.zeros(shape, np.int32)
+        for oy in (-1, 0, 1):
+            for ox in (-1, 0, 1):
+                jx, jy = np.clip(cx + ox, 0, nx - 1), np.clip(cy + oy, 0, ny - 1)
+                # clipped duplicates at the border must not count as a second neighbour
+                valid = (cx + ox == jx) & (cy + oy == jy)
+                dx, dy = x - sx[jy, jx], y - sy[jy, jx]
+                if turn is not None:
+                    c, s = np.cos(turn[jy, jx]), np.sin(turn[jy, jx])
+                    u, v = np.abs(c * dx + s * dy), np.abs(-s * dx + c * dy)
+                    distance = np.maximum(u, v) + 0.15 * np.minimum(u, v)
+                else:
+                    distance = np.sqrt(dx * dx + dy * dy)
+                if lab is not None:
+                    away = ((lab - colours[jy, jx]) ** 2).sum(-1) / 17.0**2
+                    distance = np.sqrt(distance**2 + size * size * np.minimum(away, 3.0))
+                distance = np.where(valid, distance, 1e9).astype(np.float32)
+                nearer = distance < first
+                second = np.where(nearer, first, np.minimum(second, distance))
+                index = np.where(nearer, jy * nx + jx, index)
+                first = np.where(nearer, distance, first)
+        if round_ < lloyd:
+            count = np.bincount(index.ravel(), minlength=nx * ny).reshape(ny, nx)
+            mean_x = np.bincount(index.ravel(), x.ravel(), nx * ny).reshape(ny, nx) / np.maximum(count, 1)
+            mean_y = np.bincount(index.ravel(), y.ravel(), nx * ny).reshape(ny, nx) / np.maximum(count, 1)
+            sx = np.where(count > 0, mean_x, sx).astype(np.float32)
+            sy = np.where(count > 0, mean_y, sy).astype(np.float32)
+            if lab is not None:
+                colours = cell_means(lab, index, nx * ny).reshape(ny, nx, 3)
+    return Cells(index, first, second, np.stack([sx.ravel(), sy.ravel()], -1))
+
+
+def cell_means(image: Array, index: Array, count: int) -> Array:
+    flat = index.ravel()
+    size = np.maximum(np.bincount(flat, minlength=count), 1)
+    return np.stack([np.bincount(flat, image[..., c].ravel(), count) / size for c in range(3)], -1).astype(np.float32)
+
+
+def palette_map(source: Array, target: Array, seed: int, keep_light: float = 0.3) -> "PaletteMap":
+    """Smooth colour map that carries the colours of `source` towards those of a painting `target`."""
+    rng = np.random.default_rng(seed)
+    small = cv2.resize(source, (64, 64), interpolation=cv2.INTER_AREA)
+    trim = [int(0.06 * n) for n in target.shape[:2]]
+    target = target[trim[0] : -trim[0] or None, trim[1] : -trim[1] or None]
+    goal = cv2.resize(target, (64, 64), interpolation=cv2.INTER_AREA)
+    start = to_lab(small).reshape(-1, 3)
+    moving, goal = start.copy(), to_lab(goal).reshape(-1, 3)
+    for _ in range(12):
+        rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+        a, b = moving @ rotation, goal @ rotation
+        for axis in range(3):
+            order = np.argsort(a[:, axis])
+            a[order, axis] += 0.8 * (np.sort(b[:, axis]) - a[order, axis])
+        moving = (a @ rotation.T).astype(np.float32)
+    features = PaletteMap.features(start)
+    weights = np.linalg.solve(
+        features.T @ features + 3.0 * np.eye(features.shape[1]), features.T @ (moving - start)
+    )
+    return PaletteMap(weights.astype(np.float32), keep_light)
+
+
+@dataclass(frozen=True)
+class PaletteMap:
+    weights: Array
+    light_share: float
+
+    @staticmethod
+    def features(lab: Array) -> Array:
+        light, a, b = lab[..., 0] / 100, lab[..., 1] / 60, lab[..., 2] / 60
+        columns = [np.ones_like(light), light, a, b, light**2, light * a, light * b, a * b, a**2, b**2, light**3]
+        return np.stack(columns, -1)
+
+    def __call__(self, rgb: Array, amount: float, own_chroma: float) -> Array:
+        lab = to_lab(rgb)
+        move = (self.features(lab) @ self.weights).astype(np.float32)
+        out = lab.copy()
+        out[..., 0] += self.light_share * amount * move[..., 0]
+        out[..., 1:] += amount * move[..., 1:]
+        out[..., 1:] = (1 - own_chroma) * out[..., 1:] + own_chroma * lab[..., 1:] * 1.1
+        return to_rgb(out)
+
+
+def skin(lab: Array) -> Array:
+    a, b, light = lab[..., 1], lab[..., 2], lab[..., 0]
+    mask = np.exp(-(((a - 15) / 13) ** 4) - ((b - 15) / 15) ** 4) * smoothstep(25, 45, light)
+    return np.clip(1.9 * blur(mask.astype(np.float32), 4), 0, 1)
+
+
+@dataclass
+class Source:
+    """A levelled photograph with what most media ask of it, computed once."""
+
+    rgb: Array
+    noise: Noise
+
+    @cached_property
+    def lab(self) -> Array:
+        return to_lab(self.rgb)
+
+    @cached_property
+    def light(self) -> Array:
+        return self.lab[..., 0] / 100
+
+    @cached_property
+    def direction(self) -> Direction:
+        return structure(self.rgb)
+
+    @property
+    def angle(self) -> Array:
+        return self.direction.angle
+
+    @property
+    def detail(self) -> Array:
+        return self.direction.detail
+
+    def simplified(self, *radii: float) -> Array:
+        image = self.rgb
+        for radius in radii:
+            image = kuwahara(image, radius, self.direction)
+        return image

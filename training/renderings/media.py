@@ -1,0 +1,598 @@
+"""The media: each a pure function of a levelled photograph, its noise and a few jittered parameters.
+
+`render(rgb, medium, seed)` is the door. Lengths are pixels of a picture whose shorter side is about 256; patterns
+keep periods of 5 px and more, because finer ones do not survive an autoencoder of factor 8.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from training.renderings.blocks import (
+    Array, Noise, Pass, Source, along, blur, cell_means, cells, displaced, grid, kuwahara, level, lightness, lines,
+    local_contrast, mix_angles, paint, palette_map, posterise, relief, skin, smooth_labels, smoothstep, structure,
+    to_lab, to_rgb, with_chroma,
+)
+
+Medium = Callable[[Source, np.random.Generator, dict[str, list[Array]]], Array]
+MEDIA: dict[str, Medium] = {}
+
+
+def medium(name: str) -> Callable[[Medium], Medium]:
+    def register(function: Medium) -> Medium:
+        MEDIA[name] = function
+        return function
+
+    return register
+
+
+def render(rgb: Array, name: str, seed: int, paintings: dict[str, list[Array]]) -> Array:
+    """Return `rgb` (float32 in [0, 1]) in the medium `name`; the same arguments give the same pixels."""
+    source = Source(level(rgb), Noise(seed, rgb.shape[:2]))
+    drawn = MEDIA[name](source, source.noise.generator("draws-" + name), paintings)
+    return np.clip(drawn, 0, 1).astype(np.float32)
+
+
+def mix(a: Array, b: Array, weight: Array | float) -> Array:
+    if isinstance(weight, np.ndarray) and weight.ndim == 2:
+        weight = weight[..., None]
+    return a * (1 - weight) + b * weight
+
+
+def colour(*rgb: float) -> Array:
+    return np.array(rgb, np.float32)
+
+
+def painting(paintings: dict[str, list[Array]], folder: str, draw: np.random.Generator) -> Array:
+    return paintings[folder][int(draw.integers(len(paintings[folder])))]
+
+
+def adjusted(rgb: Array, chroma: float = 1.0, low: float = 0.0, high: float = 100.0, power: float = 1.0) -> Array:
+    lab = to_lab(rgb)
+    lab[..., 0] = low + (high - low) * (lab[..., 0] / 100) ** power
+    lab[..., 1:] *= chroma
+    return to_rgb(lab)
+
+
+@medium("oil painting")
+def oil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    k = draw.uniform(0.9, 1.25)
+    rich = with_chroma(source.rgb, 1.25)
+    ground = kuwahara(rich, 4 * k, source.direction)
+    canvas, height = ground, np.full(ground.shape[:2], 90, np.float32)
+    for i, (spec, pixels) in enumerate((
+        (Pass(6 * k, 26 * k, 8 * k, (5, 5), 0.18), ground),
+        (Pass(4 * k, 15 * k, 4.2 * k, (4, 4), 0.12, only_detail=(2, 6)), ground),
+        (Pass(2.6, 8, 2.2, (3, 3), 0.10, only_detail=(5, 11)), rich),
+    )):
+        canvas, height = paint(canvas, height, pixels, source.angle, source.detail, spec, source.noise, f"oil{i}")
+    canvas = mix(canvas, kuwahara(rich, 2.2, source.direction), 0.18)
+    bristles = source.noise.strokes("bristles", source.angle, 8)
+    canvas = canvas * (1 + 0.035 * bristles[..., None])
+    return relief(canvas, height / 255 * 3.5 + 0.25 * bristles, 0.42, 0.12)
+
+
+@medium("watercolor painting")
+def watercolour(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    noise = source.noise
+    lab = source.lab.copy()
+    lab[..., 0] = 20 + 80 * source.light**0.75
+    lab[..., 1:] *= draw.uniform(1.25, 1.5)
+    image = displaced(to_rgb(lab), noise.displacement("wobble", 2.6))
+    wash = kuwahara(kuwahara(image, 5, source.direction), 3.5, source.direction)
+    lab = to_lab(wash)
+    light = lab[..., 0] / 100
+    lab[..., 0] = 100 * mix(light, posterise(light, 6, 0.14), 0.55)
+    wash = to_rgb(lab)
+    light = lab[..., 0] / 100
+    turbulence = noise.turbulence("pigment")
+    paper = noise.cold_press()
+    gx = cv2.Sobel(light, cv2.CV_32F, 1, 0) / 8
+    gy = cv2.Sobel(light, cv2.CV_32F, 0, 1) / 8
+    edge = np.clip(np.hypot(gx, gy) * 100 / 5, 0, 1)
+    inner = np.clip((blur(light, 3) - light) * 100 / 9, 0, 1)
+    density = 1 + 0.85 * edge * inner * smoothstep(0.15, 0.5, light)
+    density = density + 0.24 * turbulence * smoothstep(0.1, 0.6, light) + 0.16 * paper * (1 - 0.8 * light)
+    out = np.clip(wash, 0.02, 1) ** np.clip(density, 0.4, 3)[..., None]
+    bloom = smoothstep(0.9, 1.7, turbulence)[..., None]
+    out = 1 - (1 - out) * (1 - 0.22 * bloom)
+    out *= 1 - 0.10 * np.exp(-(((turbulence - 0.9) / 0.16) ** 2))[..., None]
+    sheet = colour(0.99, 0.982, 0.96)
+    out = mix(out, sheet, np.clip(smoothstep(0.82, 0.98, light) + 0.55 * smoothstep(0.55, 0.95, light) * smoothstep(0.7, 1.4, paper), 0, 1))
+    pencil = lines(source.light, source.angle, 0.8, 0.985, 40)
+    out = out * (1 - 0.4 * pencil * smoothstep(-0.6, 0.6, noise.smooth("break", 3)))[..., None]
+    return relief(out * sheet, paper, 0.10, 0)
+
+
+@medium("pencil sketch")
+def pencil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    noise = source.noise
+    light = lightness(kuwahara(source.rgb, 2.5, source.direction)) ** 0.75
+    tone = 1 - light
+    paper = noise.cold_press()
+    lean = -0.9 + draw.uniform(-0.25, 0.25)
+    first = noise.strokes("first", lean + 0.2 * noise.smooth("lean", 30) / 3, 12, 0.7)
+    second = noise.strokes("second", lean + 0.55, 12, 0.7)
+    third = noise.strokes("third", source.angle, 8, 0.7)
+    layers = [
+        0.85 * tone * smoothstep(-1.1, 1.1, 0.8 * first + 0.4 * paper + 2.6 * (tone - 0.35)),
+        0.6 * tone * smoothstep(-1.1, 1.1, 0.8 * second + 0.4 * paper + 2.6 * (tone - 0.6)) * smoothstep(0.3, 0.45, tone),
+        0.5 * tone * smoothstep(-1.1, 1.1, 0.8 * third + 2.6 * (tone - 0.8)) * smoothstep(0.55, 0.7, tone),
+        0.85 * lines(source.light, source.angle, 0.9, 0.985, 45),
+        0.6 * lines(source.light, source.angle, 0.6, 0.99, 60),
+    ]
+    empty = np.prod([1 - np.clip(d, 0, 1) for d in layers], axis=0)
+    ink = np.minimum(1 - empty, 0.93)
+    return mix(np.broadcast_to(colour(0.965, 0.96, 0.945), source.rgb.shape), colour(0.16, 0.16, 0.17), ink)
+
+
+@medium("coloured pencil drawing")
+def coloured_pencil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    noise = source.noise
+    lab = source.lab.copy()
+    tone = 1 - source.light
+    lab[..., 0] = 42 + 0.52 * lab[..., 0]
+    hue, chroma = np.arctan2(lab[..., 2], lab[..., 1]), 1.8 * np.hypot(lab[..., 1], lab[..., 2])
+    paper = noise.cold_press()
+    out = np.broadcast_to(colour(0.985, 0.98, 0.965), source.rgb.shape)
+    lean = draw.uniform(-0.2, 0.2)
+    angles = (-0.95 + lean, -0.5 + lean, source.angle, -1.35 + lean)
+    for i, (turn, onset, strength) in enumerate(((0, 0.10, 0.75), (18, 0.40, 0.5), (-16, 0.52, 0.5), (0, 0.78, 0.5))):
+        pigment = lab.copy()
+        pigment[..., 1] = chroma * np.cos(hue + np.deg2rad(turn))
+        pigment[..., 2] = chroma * np.sin(hue + np.deg2rad(turn))
+        drawn = noise.strokes(f"layer{i}", angles[i], 12, 0.8)
+        cover = strength * smoothstep(-1.5, 1, drawn + 0.45 * paper + 2.6 * (tone - onset - 0.1))
+        out = out * (1 - cover[..., None] * (1 - to_rgb(pigment)))
+    ink = lines(source.light, source.angle, 0.8, 0.985, 40)
+    return out * (1 - 0.65 * ink[..., None] * (1 - 0.5 * source.rgb))
+
+
+@medium("charcoal drawing")
+def charcoal(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    noise = source.noise
+    light = local_contrast(lightness(source.simplified(4, 4)), 0.4) ** 0.72
+    tone = 1 - light
+    grain = noise.cold_press() + 0.5 * noise.smooth("grain", 0.9) + 0.4 * noise.strokes("rub", -0.8, 6, 0.8)
+    grain = smoothstep(-1.3, 1.1, grain / grain.std() + 2.4 * (tone - 0.45))
+    density = 0.75 * grain * tone + 0.42 * np.sqrt(tone) * blur(tone, 3) + 0.5 * smoothstep(0.62, 0.9, tone) * grain
+    broken = lines(source.light, source.angle, 1.8, 0.965, 22) * smoothstep(-1.2, 0.4, noise.smooth("broken", 1.2))
+    ink = np.clip(1 - (1 - np.clip(density, 0, 0.97)) * (1 - 0.9 * broken), 0, 0.97)
+    out = mix(np.broadcast_to(colour(0.90, 0.875, 0.83), source.rgb.shape), colour(0.10, 0.095, 0.09), ink)
+    return mix(out, colour(0.99, 0.985, 0.97), 0.75 * smoothstep(0.86, 0.97, light) * smoothstep(-1, 0.8, noise.cold_press()))
+
+
+@medium("ink wash painting (sumi-e)")
+def ink_wash(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    noise = source.noise
+    soft = displaced(source.rgb, noise.displacement("bleed", 4.4))
+    direction = structure(soft, 3.5, 16)
+    image = kuwahara(kuwahara(kuwahara(soft, 6, direction), 6, direction), 4, direction)
+    light = np.clip(lightness(image) ** 0.85 / 0.72, 0, 1)
+    light = mix(light, posterise(light, 4, 0.14), 0.6)
+    turbulence = noise.turbulence("wash")
+    rim = np.clip((blur(light, 3) - light) * 100 / 9, 0, 1)
+    wash = np.clip(light, 0.03, 1) ** (1.0 * (1 + 0.18 * turbulence * smoothstep(0.05, 0.5, light) + 0.4 * rim))
+    wash = mix(wash, blur(wash.astype(np.float32), 3), 0.25)
+    dry = smoothstep(-1.3, 0.2, noise.strokes("dry", direction.angle, 10))
+    brush = lines(lightness(soft), direction.angle, 2.4, 0.96, 26) * dry
+    fine = 0.5 * lines(lightness(soft), direction.angle, 1.1, 0.98, 45)
+    ink = 1 - (1 - (1 - wash) * 0.92) * (1 - 0.85 * brush) * (1 - fine)
+    paper = colour(0.955, 0.935, 0.875) * (1 + 0.012 * noise.smooth("fibre", 1.0)[..., None])
+    return mix(paper, colour(0.09, 0.09, 0.105), np.clip(ink, 0, 0.95))
+
+
+def hatch(shape: tuple[int, ...], angle: float, period: float, tone: Array, onset: float, wobble: Array) -> Array:
+    """Parallel lines whose width grows with tone above `onset`; anti-aliased analytically."""
+    x, y = grid(shape)
+    across = x * np.float32(-np.sin(angle)) + y * np.float32(np.cos(angle)) + wobble
+    distance = np.abs((across / period) % 1.0 - 0.5) * period
+    half = 0.42 * period * smoothstep(onset - 0.05, onset + 0.6, tone)
+    return np.clip(half - distance + 0.5, 0, 1) * smoothstep(onset - 0.06, onset + 0.06, tone)
+
+
+@medium("pen and ink drawing with cross-hatching")
+def pen_and_ink(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    light = local_contrast(lightness(kuwahara(source.rgb, 2.5, source.direction)), 0.3)
+    tone = blur(1 - light, 0.8)
+    wobble = 1.1 * source.noise.smooth("wobble", 8)
+    lean = draw.uniform(-0.15, 0.15)
+    ink = np.zeros_like(tone)
+    for angle, onset in ((45, 0.28), (-45, 0.48), (8, 0.66), (88, 0.82)):
+        line = hatch(tone.shape, np.deg2rad(angle) + lean, 5.6, tone, onset, wobble)
+        ink = 1 - (1 - ink) * (1 - line)
+    ink = np.maximum(ink, smoothstep(0.86, 0.95, tone))
+    ink = np.maximum(ink, lines(source.light, source.angle, 1.05, 0.985, 70))
+    return mix(np.broadcast_to(colour(0.975, 0.965, 0.935), source.rgb.shape), colour(0.07, 0.07, 0.09), ink)
+
+
+@medium("copper engraving")
+def engraving(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    light = local_contrast(lightness(kuwahara(source.rgb, 2.5, source.direction)), 0.35)
+    tone, form = blur(1 - light, 0.7), blur(light, 5)
+    x, y = grid(tone.shape)
+    ink = np.zeros_like(tone)
+    period = 4.6
+    lean = 0.35 + draw.uniform(-0.15, 0.15)
+    for u, onset in (
+        (y * np.cos(lean) + x * np.sin(lean) + 14 * form, 0.06),
+        (y * np.cos(lean - 1.1) + x * np.sin(lean - 1.1) - 10 * form, 0.55),
+    ):
+        u = u.astype(np.float32)
+        slope = np.hypot(cv2.Sobel(u, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(u, cv2.CV_32F, 0, 1) / 8)
+        distance = np.abs((u / period) % 1 - 0.5) * period / np.maximum(slope, 0.4)
+        half = np.clip(tone - onset, 0, 1) ** 0.85 * 0.55 * period
+        ink = 1 - (1 - ink) * (1 - np.clip(half - distance + 0.5, 0, 1) * smoothstep(onset, onset + 0.08, tone))
+    ink = np.maximum(ink, 0.9 * lines(source.light, source.angle, 0.9, 0.985, 60))
+    return mix(np.broadcast_to(colour(0.955, 0.925, 0.85), source.rgb.shape), colour(0.20, 0.12, 0.07), np.clip(ink, 0, 1))
+
+
+@medium("woodcut (linocut)")
+def woodcut(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    noise = source.noise
+    image = source.simplified(4, 3)
+    light = local_contrast(lightness(image) ** 0.8, 0.45)
+    tone = 2.9 * (light - 0.44)
+    groove = noise.strokes("groove", source.angle, 18, 1.25)
+    value = tone + 0.62 * groove * np.exp(-((tone / 0.95) ** 2))
+    ink = 1 - smoothstep(-0.14, 0.14, value)
+    ink = np.maximum(ink, lines(source.light, source.angle, 1.6, 0.968, 45))
+    ink = smoothstep(0.38, 0.62, blur(ink, 0.75))
+    grain = noise.strokes("plank", 0.05, 25, 0.8)
+    ink = ink * (1 - 0.06 * smoothstep(0.6, 2.0, grain))
+    return mix(np.broadcast_to(colour(0.95, 0.92, 0.84), source.rgb.shape), colour(0.09, 0.08, 0.08), ink)
+
+
+PIGMENTS = np.array(
+    [
+        (0.94, 0.90, 0.79), (0.85, 0.78, 0.62), (0.10, 0.20, 0.38), (0.22, 0.38, 0.55), (0.52, 0.64, 0.70),
+        (0.80, 0.62, 0.32), (0.87, 0.58, 0.46), (0.50, 0.56, 0.40), (0.30, 0.37, 0.30), (0.66, 0.26, 0.20),
+        (0.42, 0.33, 0.27), (0.12, 0.12, 0.15),
+    ],
+    np.float32,
+)
+
+
+@medium("ukiyo-e woodblock print")
+def ukiyoe(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    noise = source.noise
+    goal = painting(paintings, "ukiyo-e", draw)
+    bright = adjusted(source.rgb, 1.3, 22, 100, 0.75)
+    image = palette_map(bright, goal, int(draw.integers(1 << 30)))(bright, 0.5, 0.5)
+    image = kuwahara(kuwahara(image, 6, source.direction), 5, source.direction)
+    lab = to_lab(image)
+    pigments = to_lab(PIGMENTS[None])[0] + draw.normal(0, 3, (len(PIGMENTS), 3)).astype(np.float32)
+    label = smooth_labels(lab, pigments, 1.8)
+    means = cell_means(lab, label, len(pigments))
+    flat = blur((0.62 * pigments + 0.38 * means).astype(np.float32)[label], 0.5)
+    flat[..., 0] += np.clip(0.5 * (blur(lab[..., 0], 14) - blur(flat[..., 0], 14)), -9, 9)
+    out = to_rgb(flat)
+    height = np.arange(out.shape[0], dtype=np.float32)[:, None] / out.shape[0]
+    sky = 0.55 * smoothstep(0.3, 0.0, height) * smoothstep(0.62, 0.85, blur(lightness(out), 3))
+    out = mix(out, colour(0.16, 0.30, 0.50), sky)
+    key = lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.3, 0.975, 60)
+    out = mix(out, colour(0.10, 0.13, 0.22), 0.92 * key)
+    return out * (1 + 0.022 * noise.strokes("wood", 0.03, 25, 0.8) + 0.012 * noise.cold_press())[..., None]
+
+
+@medium("comic book")
+def comic(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    image = cv2.bilateralFilter(source.rgb, 7, 0.12, 5)
+    lab = to_lab(kuwahara(image, 3.5, source.direction))
+    light = local_contrast(lab[..., 0] / 100, 0.25) ** 0.8
+    flat = posterise(light**0.9, 4, 0.06)
+    lab[..., 0] = 100 * (0.12 + 0.88 * flat)
+    lab[..., 1:] *= 1.6
+    out = to_rgb(lab)
+    period = 5.5
+    x, y = grid(light.shape)
+    u, v = (x + y) * np.float32(np.pi * 1.4142 / period), (x - y) * np.float32(np.pi * 1.4142 / period)
+    screen = (2 + np.cos(u) + np.cos(v)) / 4
+    tone = np.clip(1 - light, 0.1, 0.62)
+    dots = smoothstep(-0.06, 0.06, screen - (1 - tone))
+    middle = smoothstep(0.25, 0.40, 1 - light) * (1 - smoothstep(0.68, 0.82, 1 - light))
+    out = to_rgb(lab) * (1 - 0.38 * dots * middle)[..., None]
+    ink = np.maximum(lines(source.light, source.angle, 1.45, 0.968, 60), lines(source.light, source.angle, 0.8, 0.985, 60))
+    ink = np.maximum(ink, 1 - smoothstep(0.12, 0.2, light))
+    return mix(out, colour(0.04, 0.04, 0.06), ink)
+
+
+@medium("anime (cel shading)")
+def anime(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    image = cv2.bilateralFilter(source.simplified(4.5, 4), 7, 0.1, 5)
+    lab = to_lab(image)
+    light = lab[..., 0] / 100
+    light = mix(light, posterise(light, 3, 0.05), 0.66) ** 0.66
+    shade = 1 - smoothstep(0.3, 0.75, light)
+    lab[..., 0] = 8 + 92 * light
+    lab[..., 1:] = lab[..., 1:] * 1.65 + shade[..., None] * np.array([4, -9], np.float32)
+    out = to_rgb(lab)
+    glow = blur(out * smoothstep(0.75, 0.95, light)[..., None], 9)
+    out = 1 - (1 - out) * (1 - 0.45 * glow)
+    haze = smoothstep(0.5, 0.0, np.arange(out.shape[0], dtype=np.float32)[:, None] / out.shape[0])
+    out = mix(out, colour(0.80, 0.90, 1.0), 0.18 * haze * np.ones_like(light))
+    ink = lines(lightness(kuwahara(source.rgb, 2.2, source.direction)), source.angle, 1.0, 0.972, 70)
+    return mix(out, out * 0.28, 0.95 * ink)
+
+
+POP = np.array(
+    [(0.98, 0.96, 0.9), (0.95, 0.85, 0.1), (0.9, 0.12, 0.16), (0.1, 0.35, 0.8), (0.3, 0.75, 0.9), (0.95, 0.6, 0.66),
+     (0.15, 0.62, 0.35), (0.95, 0.5, 0.12), (0.35, 0.15, 0.5), (0.05, 0.05, 0.07)], np.float32,
+)
+POP_DOTS = np.array(
+    [(0.9, 0.2, 0.2), (0.95, 0.45, 0.1), (0.6, 0.05, 0.2), (0.05, 0.1, 0.45), (0.1, 0.3, 0.75), (0.88, 0.15, 0.2),
+     (0.05, 0.35, 0.3), (0.85, 0.15, 0.1), (0.7, 0.1, 0.5), (0.05, 0.05, 0.07)], np.float32,
+)
+
+
+@medium("pop art with halftone dots")
+def pop_art(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    image = source.simplified(5, 4)
+    lab = to_lab(image)
+    light = np.clip(0.12 + 0.98 * (lab[..., 0] / 100) ** 0.62, 0, 1)
+    lab[..., 0] = 100 * light
+    lab[..., 1:] *= 2.6
+    label = smooth_labels(lab, to_lab(POP[None])[0], 1.8)
+    flat, inner = blur(POP[label], 0.5), blur(POP_DOTS[label], 0.5)
+    x, y = grid(light.shape)
+    w = np.float32(np.pi * 1.4142 / draw.uniform(7.0, 8.0))
+    screen = (2 + np.cos((x + y) * w) + np.cos((x - y) * w)) / 4
+    dots = smoothstep(-0.06, 0.06, screen - (1 - np.clip(1.05 - light, 0.1, 0.62)))
+    out = mix(flat, inner, dots * (1 - smoothstep(0.84, 0.93, light)))
+    out = mix(out, colour(0.99, 0.98, 0.95), smoothstep(0.9, 0.97, light))
+    ink = np.maximum(lines(lightness(image), source.angle, 1.8, 0.958, 55), 1 - smoothstep(0.1, 0.17, source.light))
+    return mix(out, colour(0.03, 0.03, 0.05), ink)
+
+
+@medium("pointillist painting")
+def pointillist(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    lab = source.lab.copy()
+    shade = 1 - smoothstep(0.15, 0.55, source.light)
+    lab[..., 0] = 16 + 0.84 * lab[..., 0]
+    lab[..., 1:] = 1.75 * lab[..., 1:] + shade[..., None] * np.array([4, -14], np.float32)
+    image = to_rgb(lab)
+    out = mix(image, colour(0.95, 0.92, 0.82), 0.6)
+    height = np.full(out.shape[:2], 60, np.float32)
+    zero = np.zeros_like(source.angle)
+    for i, (gap, width, ab, swap) in enumerate(((5.0, 6.0, 14, 0.06), (4.6, 5.0, 20, 0.10), (4.0, 3.6, 13, 0.12))):
+        dab = Pass(gap, 1.0, width, (6, ab), 1.0, segments=1, complement=swap)
+        out, height = paint(out, height, image, zero, source.detail, dab, source.noise, f"dots{i}")
+    return relief(out, height / 255 * 2, 0.12, 0.02)
+
+
+@medium("impressionist painting")
+def impressionist(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    goal = painting(paintings, "impressionism", draw)
+    image = palette_map(source.rgb, goal, int(draw.integers(1 << 30)))(source.rgb, 0.25, 0.5)
+    lab = to_lab(image)
+    shade = 1 - smoothstep(0.15, 0.5, lab[..., 0] / 100)
+    lab[..., 0] = 16 + 0.84 * lab[..., 0]
+    lab[..., 1:] = 1.6 * lab[..., 1:] + shade[..., None] * np.array([5, -13], np.float32)
+    image = to_rgb(lab)
+    slant = (-0.6 + 0.35 * source.noise.smooth("slant", 30)).astype(np.float32)
+    angle = mix_angles(slant, source.angle, smoothstep(2, 6, source.detail))
+    out, height = image, np.full(image.shape[:2], 80, np.float32)
+    k = draw.uniform(0.95, 1.2)
+    for i, dab in enumerate((
+        Pass(5.5 * k, 15 * k, 6.5 * k, (7, 15), 0.4, 3), Pass(4.2 * k, 11 * k, 4.4 * k, (7, 14), 0.3, 3),
+        Pass(2.8 * k, 7 * k, 2.8 * k, (5, 13), 0.22, 3, only_detail=(3, 7)),
+    )):
+        out, height = paint(out, height, image, angle, source.detail, dab, source.noise, f"dabs{i}")
+    return relief(out, height / 255 * 3, 0.36, 0.08)
+
+
+@medium("swirling post-impressionist painting (van Gogh)")
+def van_gogh(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    noise = source.noise
+    x, y = grid(source.light.shape)
+    base = (0.9 * noise.smooth("flow", 28)).astype(np.float32)
+    c, s = np.cos(2 * base), np.sin(2 * base)
+    table = noise.generator("vortices").random((16, 16, 4))
+    step = 88.0
+    for j in range(int(source.light.shape[0] / step) + 2):
+        for i in range(int(source.light.shape[1] / step) + 2):
+            a, b, size, turn = table[j % 16, i % 16]
+            dx, dy = x - np.float32((i + a - 0.25) * step), y - np.float32((j + b - 0.25) * step)
+            radius = 24 + 14 * size
+            pull = 2.4 * np.exp(-(dx * dx + dy * dy) / (2 * radius * radius))
+            spiral = np.arctan2(dy, dx) + np.pi / 2 + (0.22 if turn > 0.5 else -0.22)
+            c, s = c + pull * np.cos(2 * spiral), s + pull * np.sin(2 * spiral)
+    swirl = (0.5 * np.arctan2(s, c)).astype(np.float32)
+    weight = np.maximum(smoothstep(1.6, 5, source.detail), 0.85 * skin(source.lab))
+    angle = mix_angles(swirl, source.angle, weight)
+    goal = painting(paintings, "van-gogh", draw)
+    lab = to_lab(palette_map(source.rgb, goal, int(draw.integers(1 << 30)))(source.rgb, 0.5, 0.6))
+    light = lab[..., 0:1] / 100
+    lab[..., 1:] *= 1.5
+    lab[..., 2:] += 16 * smoothstep(0.6, 0.9, light) - 18 * (1 - smoothstep(0.1, 0.5, light))
+    image = to_rgb(lab)
+    out, height = 0.7 * image, np.full(image.shape[:2], 60, np.float32)
+    for i, brush in enumerate((
+        Pass(5.2, 34, 5, (8, 7), 0.3, 7), Pass(5, 24, 3.4, (14, 8), 0.25, 7), Pass(2.8, 9, 2.3, (6, 5), 0.2, 4, only_detail=(4, 9)),
+    )):
+        out, height = paint(out, height, image, angle, source.detail, brush, noise, f"gogh{i}")
+    ink = lines(source.light, source.angle, 1.5, 0.965, 40)
+    out = mix(out, colour(0.07, 0.10, 0.24), 0.65 * ink)
+    return relief(out, height / 255 * 3.5, 0.46, 0.1)
+
+
+@medium("mosaic of tiles")
+def mosaic(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    rich = with_chroma(source.rgb, 1.6, 85)
+    size = float(draw.uniform(7.4, 9.0))
+    wide = structure(source.rgb, 4.0, 26.0)
+    tiles = cells(source.light.shape, size, 0.35, source.noise, "tiles", wide.angle, lloyd=2)
+    lab = to_lab(rich)
+    count = len(tiles.seeds)
+    means = cell_means(lab, tiles.index, count)
+    jitter = source.noise.generator("glaze").random((count, 3)).astype(np.float32)
+    means[:, 0] = 50 + 1.12 * (means[:, 0] - 50) + 8 * (2 * jitter[:, 0] - 1)
+    out = to_rgb(means[tiles.index])
+    x, y = grid(source.light.shape)
+    tilt = (2 * jitter[:, 1:] - 1) * 0.6
+    lean = tilt[tiles.index]
+    height = lean[..., 0] * (x - tiles.seeds[tiles.index, 0]) + lean[..., 1] * (y - tiles.seeds[tiles.index, 1])
+    gap = smoothstep(0.5, 1.7, tiles.second - tiles.first)
+    out = relief(out, (height * 0.5 + 2.0 * gap).astype(np.float32), 0.5, 0.16)
+    return mix(np.broadcast_to(colour(0.20, 0.18, 0.17), out.shape), out, gap)
+
+
+@medium("stained glass window")
+def stained_glass(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    image = source.simplified(6, 5)
+    lab = blur(to_lab(image), 1.0)
+    size = float(draw.uniform(20, 26))
+    panes = cells(source.light.shape, size, 0.7, source.noise, "panes", lab=lab, lloyd=1)
+    count = len(panes.seeds)
+    # blur random codes of the labels, then take the nearest code: smooth outlines without cutting corners
+    codes = source.noise.generator("codes").standard_normal((count, 8)).astype(np.float32)
+    soft = np.dstack([blur(np.ascontiguousarray(codes[panes.index][..., i : i + 4]), 2.2) for i in (0, 4)])
+    best, index = np.full(source.light.shape, 1e9, np.float32), panes.index.copy()
+    x, y = grid(source.light.shape)
+    for oy in (-4, 0, 4):
+        for ox in (-4, 0, 4):
+            near = cv2.remap(panes.index.astype(np.float32), x + ox, y + oy, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT).astype(np.int32)
+            away = ((soft - codes[near]) ** 2).sum(-1)
+            better = away < best
+            best, index = np.where(better, away, best), np.where(better, near, index)
+    means = cell_means(to_lab(image), index, count)
+    jitter = source.noise.generator("glass").random((count, 3)).astype(np.float32)
+    means[:, 0] = 18 + 0.82 * means[:, 0] + 7 * (2 * jitter[:, 0] - 1)
+    chroma = np.hypot(means[:, 1], means[:, 2])
+    hue = np.arctan2(means[:, 2], means[:, 1]) + 0.5 * (2 * jitter[:, 1] - 1)
+    strong = np.minimum(2.3 * chroma + 10, 85)
+    means[:, 1], means[:, 2] = strong * np.cos(hue), strong * np.sin(hue)
+    pane = means[index]
+    border = np.zeros(source.light.shape, np.float32)
+    for oy, ox in ((0, 1), (1, 0)):
+        other = np.roll(index, (-oy, -ox), (0, 1))
+        differs = other != index
+        step = np.linalg.norm(means[index] - means[other], axis=-1)
+        strength = 0.45 + 0.55 * smoothstep(3, 20, step)
+        border = np.maximum(border, np.where(differs, strength, 0).astype(np.float32))
+    border[-1], border[:, -1] = 0, 0
+    away = cv2.distanceTransform((border == 0).astype(np.uint8), cv2.DIST_L2, 5)
+    lead = 1 - smoothstep(1.1, 2.3, away)
+    glow = 0.80 + 0.34 * smoothstep(1, 8, away)
+    out = to_rgb(pane) * glow[..., None] * (1 + 0.05 * source.noise.strokes("streak", 1.2, 12, 1.5))[..., None]
+    grisaille = lines(source.light, source.angle, 1.2, 0.975, 45)
+    out = out * (1 - 0.55 * grisaille)[..., None]
+    out = 1 - (1 - np.clip(out, 0, 1)) * (1 - 0.2 * blur(np.clip(out, 0, 1).astype(np.float32), 5))
+    return mix(out, colour(0.05, 0.05, 0.06), lead)
+
+
+@medium("pixel art")
+def pixel_art(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    rows, cols = source.light.shape
+    size = 6
+    image = kuwahara(with_chroma(source.rgb, 1.4), 2.5, source.direction)
+    h, w = -(-rows // size), -(-cols // size)
+    padded = cv2.copyMakeBorder(image, 0, h * size - rows, 0, w * size - cols, cv2.BORDER_REPLICATE)
+    small = cv2.resize(padded, (w, h), interpolation=cv2.INTER_AREA)
+    small = np.clip(small + 0.7 * (small - blur(small, 1.0)), 0, 1)
+    lab = to_lab(small)
+    lab[..., 0] = 50 + 1.2 * (lab[..., 0] - 50)
+    flat = np.ascontiguousarray(lab.reshape(-1, 3), np.float32)
+    cv2.setRNGSeed(int(draw.integers(1 << 30)))
+    _, _, palette = cv2.kmeans(flat, 20, None, (cv2.TERM_CRITERIA_MAX_ITER, 12, 0), 1, cv2.KMEANS_PP_CENTERS)
+    distance = np.linalg.norm(flat[:, None] - palette[None], axis=-1)
+    order = np.argsort(distance, 1)
+    first, second = order[:, 0], order[:, 1]
+    d1, d2 = np.take_along_axis(distance, order[:, :2], 1).T
+    bayer = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16 + 1 / 32
+    threshold = np.tile(bayer, (h // 4 + 1, w // 4 + 1))[:h, :w].ravel()
+    take = (d1 / (d1 + d2 + 1e-6) - 0.47) / 0.44 + 0.5 > threshold
+    chosen = palette[np.where(take & (d1 / (d1 + d2 + 1e-6) > 0.38), second, first)].reshape(h, w, 3)
+    rgb = to_rgb(chosen.astype(np.float32))
+    return np.ascontiguousarray(np.kron(rgb, np.ones((size, size, 1), np.float32))[:rows, :cols])
+
+
+@medium("blueprint")
+def blueprint(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    light = lightness(kuwahara(source.rgb, 2.5, source.direction))
+    ink = 0.95 * lines(source.light, source.angle, 0.95, 0.985, 70)
+    ink = np.maximum(ink, 0.55 * lines(light, source.angle, 1.9, 0.97, 35))
+    calm = blur(light, 3)
+    for cut in (0.25, 0.42, 0.6, 0.78):
+        slope = np.hypot(cv2.Sobel(calm, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(calm, cv2.CV_32F, 0, 1) / 8) + 2e-3
+        ink = np.maximum(ink, 0.35 * np.clip(1.2 - np.abs(calm - cut) / slope, 0, 1))
+    ink = np.maximum(ink, 0.36 * hatch(light.shape, 0.785, 6.0, 1 - light, 0.55, np.zeros_like(light)))
+    ground = colour(0.055, 0.215, 0.50) * (1 + 0.06 * source.noise.turbulence("sheet")[..., None])
+    x, y = grid(light.shape)
+    net = np.zeros_like(light)
+    for period, strength in ((8, 0.10), (32, 0.26)):
+        d = np.minimum(np.minimum(x % period, period - x % period), np.minimum(y % period, period - y % period))
+        net = np.maximum(net, strength * np.clip(1.0 - d, 0, 1))
+    return mix(ground, colour(0.90, 0.95, 1.0), np.clip(np.maximum(ink, net), 0, 1))
+
+
+@medium("neon (cyberpunk)")
+def neon(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    light = source.light**1.35
+    stops = np.array([(0.01, 0.0, 0.04), (0.07, 0.03, 0.20), (0.26, 0.10, 0.42), (0.45, 0.28, 0.62)], np.float32)
+    base = np.stack([np.interp(light, (0, 0.35, 0.75, 1), stops[:, c]) for c in range(3)], -1).astype(np.float32)
+    tubes = lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.3, 0.972, 55)
+    tubes = tubes * smoothstep(2, 7, source.detail)
+    x, y = grid(light.shape)
+    warmth = np.clip((0.9 * source.lab[..., 1] + 0.35 * source.lab[..., 2]) / 45, -1, 1)
+    hue = np.clip(0.5 + 0.35 * blur(warmth, 4) + 0.3 * np.sin((x + y) / 90 + draw.uniform(0, 6.28)), 0, 1)
+    ramp = np.array([(0.1, 1, 1), (0.15, 0.45, 1), (0.6, 0.25, 1), (1, 0.15, 0.85), (1, 0.15, 0.3)], np.float32)
+    tint = np.stack([np.interp(hue, np.linspace(0, 1, 5), ramp[:, c]) for c in range(3)], -1).astype(np.float32)
+    glow = sum(0.5 * blur((tubes[..., None] * tint).astype(np.float32), s) for s in (2, 5, 13))
+    out = base + tubes[..., None] * tint + glow + (tubes**4)[..., None] * 0.8
+    return np.clip(out, 0, 1)
+
+
+@medium("film noir")
+def noir(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    grey = source.rgb @ colour(0.55, 0.35, 0.10)
+    grey = local_contrast(grey, 0.5) ** 1.3
+    grey = mix(grey, grey * grey * (3 - 2 * grey), 0.7)
+    rows, cols = grey.shape
+    x, y = grid(grey.shape)
+    if draw.random() > 0.33:
+        slats = 0.5 + 0.5 * np.sin(2 * np.pi * (y + 0.16 * x) / 30 + draw.uniform(0, 6.28))
+        patch = smoothstep(0.0, 0.9, source.noise.smooth("window", 60))
+        grey = grey * (1 - 0.55 * smoothstep(0.35, 0.65, slats.astype(np.float32)) * patch)
+    radius = np.hypot((x - cols / 2) / cols, (y - rows / 2) / rows)
+    grey = grey * (1 - 0.9 * np.clip(radius - 0.25, 0, 1))
+    grey = grey + 0.35 * blur((smoothstep(0.7, 0.95, grey) * grey).astype(np.float32), 8)
+    grey = grey + 0.035 * source.noise.smooth("grain", 0.7)
+    return np.repeat(np.clip(grey, 0, 1)[..., None], 3, -1)
+
+
+@medium("faded vintage photograph")
+def vintage(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    lab = to_lab(blur(source.rgb, 0.7))
+    lab[..., 1:] *= 0.5
+    lab[..., 0] = 20 + 0.68 * lab[..., 0]
+    out = to_rgb(lab) * colour(1.09, 0.985, 0.76)
+    shade = 1 - smoothstep(0.15, 0.5, lightness(out))
+    out = out + shade[..., None] * colour(0.06, 0.01, 0.0)
+    rows, cols = source.light.shape
+    x, y = grid(source.light.shape)
+    radius = np.hypot((x - cols / 2) / cols, (y - rows / 2) / rows)
+    out = out * (1 - 0.95 * radius**2)[..., None]
+    side = x / cols if draw.random() > 0.5 else 1 - x / cols
+    leak = smoothstep(0.72, 1.05, side + 0.08 * source.noise.smooth("leak", 40))
+    out = 1 - (1 - np.clip(out, 0, 1)) * (1 - leak[..., None] * colour(0.55, 0.25, 0.05))
+    dust = smoothstep(3.1, 3.6, source.noise.smooth("dust", 1.1))
+    return mix(out * (1 + 0.045 * source.noise.smooth("grain", 0.8))[..., None], colour(0.95, 0.92, 0.85), 0.7 * dust)
+
+
+IRON = np.array(
+    [(0, 0, 0.02), (0.12, 0.0, 0.36), (0.50, 0.0, 0.58), (0.82, 0.12, 0.42), (0.97, 0.42, 0.08), (1.0, 0.80, 0.12), (1, 1, 0.92)],
+    np.float32,
+)
+
+
+@medium("thermal camera image")
+def thermal(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
+    lab = to_lab(kuwahara(source.rgb, 3, source.direction))
+    light = lab[..., 0] / 100
+    warmth = np.clip((0.9 * lab[..., 1] + 0.35 * lab[..., 2]) / 45, -0.6, 1)
+    heat = 0.52 * light + 0.5 * warmth * (0.4 + 0.6 * light) + 0.12
+    heat = mix(heat, blur(heat.astype(np.float32), 5), 0.25).astype(np.float32)
+    heat = np.clip(blur(heat, 1.0), 0, 1)
+    return np.stack([np.interp(heat, np.linspace(0, 1, 7), IRON[:, c]) for c in range(3)], -1).astype(np.float32)
