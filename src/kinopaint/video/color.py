@@ -170,7 +170,7 @@ def to_bt709(rgb: NDArray[np.uint16], tags: ColorTags) -> Image:
         peak = np.maximum(light.max(axis=-1, keepdims=True), 1e-6)
         bent = np.where(peak > 0.7, 0.7 + 0.3 * (1 - np.exp(-(peak - 0.7) / 0.3)), peak)
         light *= bent / peak
-    return np.rint(np.minimum(light, 1) ** (1 / 2.4) * 255).astype(np.uint8)
+    return np.rint(cv2.pow(np.minimum(light, 1), 1 / 2.4) * 255).astype(np.uint8)
 
 
 _BT2020_TO_BT709 = np.array(

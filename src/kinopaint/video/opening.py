@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import struct
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,mpegvideo,ogg,mxf,dv,nut,ivf,gif,apng,"
     "yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
+MAX_PIXELS = 2**26  # one frame of 8192 x 8192; more is refused before anything is decoded
 _URL = re.compile(r"(?i)[a-z][a-z0-9+.-]+:|-$")
 _ARCHIVES = {
     b"PK\x03\x04": "ZIP archive",
@@ -107,6 +109,7 @@ def open_container(path: Path) -> InputContainer:
             "r",
             # Named where the bytes name it: by the file name alone "photo%d.png" would be read as a sequence.
             format=next((name for magic, name in _IMAGES.items() if head.startswith(magic)), None),
+            options={"max_pixels": str(MAX_PIXELS)},
             container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
             metadata_errors="replace",
         )
@@ -117,8 +120,8 @@ def open_container(path: Path) -> InputContainer:
     except (av.FFmpegError, OSError) as error:
         if isinstance(error, PermissionError):
             raise InputError("KP-INPUT-PERMISSION", "cannot read the file", where=shown(path)) from None
-        if missing := missing_bytes(path):
-            raise truncated(path, missing) from None
+        if cut := find_cut(path):
+            raise truncated(path, cut.found) from None
         if container_by_magic(head) or isinstance(error, EOFError):
             raise damaged(path, f"it looks like a video but cannot be opened ({error.strerror})") from None
         raise not_video(path, "unknown data") from None
@@ -166,48 +169,57 @@ def container_by_magic(head: bytes) -> str | None:
     return "jpeg" if head.startswith(b"\xff\xd8\xff") else None
 
 
-def missing_bytes(path: Path) -> str:
-    """What the container's own sizes say is missing at the end of the file, as a phrase; empty if nothing is.
+@dataclass(frozen=True)
+class Cut:
+    """How the end of a file is missing. Not `lossy`: every frame may still be there, count them."""
 
-    Looks at a few headers only. A later part of the file may still hold every frame, so this is a hint and
-    not a verdict where the file opens.
-    """
+    found: str
+    lossy: bool
+
+
+def find_cut(path: Path) -> Cut | None:
+    """What the container's own sizes and end marks say is missing at the end of the file; looks at a few headers."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         kind = container_by_magic(file.read(16))
         if kind == "mp4":
-            return _missing_boxes(file, size)
+            return _cut_boxes(file, size)
         if kind == "matroska":
             end = _segment_end(file)
-            return f"{size} of {end} bytes are there" if end is not None and end > size else ""
+            return Cut(f"{size} of {end} bytes are there", False) if end is not None and end > size else None
         if kind == "riff":
             file.seek(4)
             end = struct.unpack("<I", file.read(4))[0] + 8
-            return f"{size} of {end} bytes are there" if end > size and end < 2**32 - 8 else ""
+            return Cut(f"{size} of {end} bytes are there", True) if size < end < 2**32 - 8 else None
         if kind in ("gif", "png", "jpeg"):
             file.seek(-min(size, 4096), os.SEEK_END)
-            tail, mark = file.read(), {"gif": b"\x3b", "png": b"IEND", "jpeg": b"\xff\xd9"}[kind]
-            return "" if mark in tail else "its end mark is missing"
-    return ""
+            tail = file.read().rstrip(b"\0")
+            whole = tail.endswith(b";") if kind == "gif" else {"png": b"IEND", "jpeg": b"\xff\xd9"}[kind] in tail
+            return None if whole else Cut("its end mark is missing", True)
+    return None
 
 
-def _missing_boxes(file: BinaryIO, size: int) -> str:
+def _cut_boxes(file: BinaryIO, size: int) -> Cut | None:
     """Walk the top-level boxes of an ISO media file."""
-    position, kinds = 0, set()
+    position, kinds = 0, [b""]
     while position + 8 <= size:
         file.seek(position)
         length, kind = struct.unpack(">I4s", file.read(8))
-        kinds.add(kind)
+        kinds.append(kind)
         if length == 1 and len(extended := file.read(8)) == 8:
             length = struct.unpack(">Q", extended)[0]
         if length == 0:  # reaches to the end of the file by definition
             break
         if length < 8:
-            return ""
+            return None
         position += length
+    if b"moov" not in kinds:
+        return Cut(f"its index (moov) is missing; {size} bytes are there", True)
     if position > size:
-        return f"{size} of at least {position} bytes are there" + ("" if b"moov" in kinds else ", without the index")
-    return "" if b"moov" in kinds else "its index (moov) is missing"
+        # Some writers give the media data a wrong size; the index then tells what is missing. Fragments have none.
+        lossy = kinds[-1] == b"moov" or b"moof" in kinds
+        return Cut(f"{size} of at least {position} bytes are there", lossy)
+    return None
 
 
 def _segment_end(file: BinaryIO) -> int | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import av
@@ -23,15 +24,15 @@ from numpy.typing import NDArray
 from kinopaint.errors import InputError
 from kinopaint.video.color import ColorTags, color_tags, has_alpha
 from kinopaint.video.opening import (
+    MAX_PIXELS,
     check_source,
     damaged,
-    missing_bytes,
+    find_cut,
     not_video,
     open_container,
     shown,
+    truncated,
 )
-
-MAX_PIXELS = 2**26  # one frame of 8192 x 8192; more is refused before anything is decoded
 
 
 @dataclass(frozen=True)
@@ -145,17 +146,20 @@ def scan(path: str | PathLike[str]) -> tuple[ClipInfo, NDArray[np.int64]]:
         packets = _Packets(container, candidates)
         stream = max(candidates, key=lambda s: (len(packets.times[s.index]) > 0, _is_default(s), -s.index))
         times = np.sort(np.frombuffer(packets.times[stream.index], np.int64))
+        picture = packets.pictures.get(stream.index)
+        cut = find_cut(absolute) if picture is None else None
+        if cut:
+            raise truncated(absolute, f"{cut.found}, and no frame is left")
         if not len(times):
-            missing = missing_bytes(absolute)
             raise InputError(
-                "KP-INPUT-TRUNCATED" if missing else "KP-INPUT-NO-FRAMES",
-                "the video stream holds no frame" + (f": {missing}" if missing else ""),
+                "KP-INPUT-NO-FRAMES",
+                "the video stream holds no frame",
                 where=shown(path),
                 fix="copy or download the file again",
             )
-        picture = packets.pictures.get(stream.index)
         if picture is None:
-            raise damaged(absolute, f"none of its first {_MAX_ATTEMPTS} packets can be decoded as {_codec(stream)}")
+            limit = "" if stream.codec_context.width else f" (pictures of up to {MAX_PIXELS} pixels are decoded)"
+            raise damaged(absolute, f"its first packets cannot be decoded as {_codec(stream)}{limit}")
         return _describe(absolute, container, stream, packets, times, picture), times
 
 
@@ -211,18 +215,13 @@ class _Packets:
             self.pictures[packet.stream_index] = frames[0]
 
 
-def _video_streams(container: InputContainer, path: PathLike[str]) -> list[VideoStream]:
+def _video_streams(container: InputContainer, path: Path) -> list[VideoStream]:
     """The streams that may be the clip: no cover art, a known codec, a sane size."""
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
-        missing = missing_bytes(check_source(path))
-        if missing or not container.streams:
-            raise InputError(
-                "KP-INPUT-TRUNCATED",
-                f"no video stream is left: {missing or 'the file opens without any stream'}",
-                where=shown(path),
-                fix="copy or download the file again",
-            )
+        cut = find_cut(path)
+        if cut or not container.streams:
+            raise truncated(path, f"no video stream is left; {cut.found if cut else 'it opens without any stream'}")
         audio = bool(container.streams.audio)
         raise InputError(
             "KP-INPUT-AUDIO-ONLY" if audio else "KP-INPUT-NO-VIDEO",
@@ -250,12 +249,11 @@ def _video_streams(container: InputContainer, path: PathLike[str]) -> list[Video
                 fix="scale the clip down first",
             )
         context.thread_type = "SLICE"  # frame threads would hold back the first picture
-        context.options = {"max_pixels": str(MAX_PIXELS)}
     return known
 
 
 def _describe(
-    path: PathLike[str],
+    path: Path,
     container: InputContainer,
     stream: VideoStream,
     packets: _Packets,
@@ -267,7 +265,7 @@ def _describe(
     steps = np.diff(times)
     frame_step = int(steps[0]) if len(steps) and steps[0] > 0 and (steps == steps[0]).all() else None
     rate = _rate(stream, times, frame_step, base)
-    tail = packets.last_duration.get(index, (0, 0))[1] * base or (frame_step or 0) * base or 1 / rate
+    tail = (packets.last_duration[index][1] or _stated_tail(container, stream, times) or frame_step or 0) * base
     rotation, mirrored = _orientation(picture)
     turned = rotation in (90, 270)
     ratio = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
@@ -283,7 +281,7 @@ def _describe(
     return ClipInfo(
         path=str(path),
         format=container.format.name,
-        size_bytes=check_source(path).stat().st_size,
+        size_bytes=path.stat().st_size,
         is_image=is_image,
         streams=tuple(_stream_info(s, packets) for s in container.streams),
         video_index=index,
@@ -304,7 +302,7 @@ def _describe(
         frame_count=1 if is_image else len(times),
         first=int(times[0]),
         last=int(times[-1]),
-        duration=int(times[-1] - times[0]) * base + tail,
+        duration=int(times[-1] - times[0]) * base + (tail or 1 / rate),
         rate=rate,
         average_rate=stream.average_rate,
         guessed_rate=stream.guessed_rate,
@@ -327,6 +325,17 @@ def _rate(stream: VideoStream, times: NDArray[np.int64], frame_step: int | None,
         if stated and abs(stated - mean) * 100 <= mean:
             return stated
     return mean
+
+
+def _stated_tail(container: InputContainer, stream: VideoStream, times: NDArray[np.int64]) -> int:
+    """How long the last frame is shown by the header, in units of the time base; 0 where the header does not tell."""
+    if stream.duration is not None:
+        end = (stream.start_time or 0) + stream.duration
+    elif container.duration is not None and len(container.streams) == 1:
+        end = round(Fraction(container.duration, 1_000_000) / stream.time_base)
+    else:
+        return 0
+    return max(0, int(end - times[-1]))
 
 
 def _is_variable(times: NDArray[np.int64], base: Fraction) -> bool:
@@ -352,7 +361,7 @@ def _orientation(picture: av.VideoFrame) -> tuple[int, bool]:
 
 
 def _truncation(
-    path: PathLike[str],
+    path: Path,
     container: InputContainer,
     stream: VideoStream,
     packets: _Packets,
@@ -360,20 +369,22 @@ def _truncation(
     frame_time: Fraction,
 ) -> str:
     """What is missing compared with the header, as a phrase; empty if nothing is."""
-    missing = missing_bytes(check_source(path))
+    cut = find_cut(path)
+    if cut and cut.lossy:
+        return cut.found
     if "mp4" in container.format.name:
         packed = packets.counts[stream.index]
         return f"{packed} of {stream.frames} frames are there" if packed < stream.frames else ""
     end = max(packets.ends.values(), default=Fraction(0))
     if container.duration is None or "matroska" not in container.format.name:
-        return missing
+        return cut.found if cut else ""
     promised = Fraction(container.duration, 1_000_000)
     # A file whose bytes are all there may still round its duration; one that is cut may have lost the index only.
-    slack = frame_time / 2 if missing else max(3 * frame_time, Fraction(1, 2), promised / 50)
+    slack = frame_time / 2 if cut else max(3 * frame_time, Fraction(1, 2), promised / 50)
     if promised - end <= slack:
         return ""
     found = f"{float(end):.2f} of {float(promised):.2f} s ({count} frames) are there"
-    return f"{found}; {missing}" if missing else found
+    return f"{found}; {cut.found}" if cut else found
 
 
 def _timing_problems(packets: _Packets, index: int, steps: NDArray[np.int64]) -> Iterable[str]:

@@ -19,7 +19,7 @@ from kinopaint.errors import InputError, SettingsError
 from kinopaint.video.color import ToRgb, color_tags
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.opening import damaged, open_container, shown, truncated
-from kinopaint.video.probe import MAX_PIXELS, ClipInfo, scan
+from kinopaint.video.probe import ClipInfo, scan
 from kinopaint.video.timecode import Selection, Time
 
 
@@ -228,5 +228,4 @@ def _decoder(stream: VideoStream) -> av.VideoCodecContext:
         return decoder
     # Frame threads conceal damage differently from run to run; slices and a fixed order do not.
     stream.codec_context.thread_type = "SLICE"
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream.codec_context

@@ -96,7 +96,7 @@ def parse_size(text: str, source: Size) -> Size:
         return source
     if match := re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", text, re.ASCII):
         chosen = int(match[1]), int(match[2])
-    elif match := re.fullmatch(r"short:(\d+)", text, re.ASCII):
+    elif match := re.fullmatch(r"short:([1-9]\d*)", text, re.ASCII):
         chosen = _scaled(*source, int(match[1]), min(source))
     else:
         raise SettingsError(

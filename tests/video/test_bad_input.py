@@ -1,0 +1,249 @@
+import gzip
+import os
+import socket
+import struct
+import zipfile
+import zlib
+from fractions import Fraction
+
+import av
+import cv2
+import pytest
+from clips import make_clip, picture, shared_file
+
+from kinopaint.errors import InputError, KinopaintError
+from kinopaint.video import open_clip, probe
+
+MILLISECOND = Fraction(1, 1000)
+
+
+def code_of(path, **options):
+    with pytest.raises(InputError) as caught, open_clip(path, **options) as clip:
+        for _ in clip:
+            pass
+    assert caught.value.exit_code == 3
+    return caught.value.code
+
+
+def cut(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def plain_mp4(path):
+    """An MP4 with its index at the end, as cameras write it."""
+    return make_clip(path, times=range(0, 51200, 512), options={"crf": "10"})
+
+
+def test_no_such_file(tmp_path):
+    assert code_of(tmp_path / "a.mp4") == "KP-INPUT-MISSING"
+
+
+def test_a_folder(tmp_path):
+    assert code_of(tmp_path) == "KP-INPUT-DIRECTORY"
+
+
+def test_zero_bytes(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    assert code_of(tmp_path / "a.mp4") == "KP-INPUT-EMPTY"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/a.mp4", "rtsp://h/a", "pipe:0", "concat:a|b", "data:video/mp4,x", "-"]
+)
+def test_urls_and_streams(url):
+    assert code_of(url) == "KP-INPUT-URL"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no devices on this system")
+def test_a_device():
+    assert code_of("/dev/zero") == "KP-INPUT-DEVICE"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in this file system")
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    assert code_of(tmp_path / "a.mp4") == "KP-INPUT-DEVICE"
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no sockets in this file system")
+def test_a_socket(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # socket names must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s")
+        assert code_of("s") == "KP-INPUT-DEVICE"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the system administrator may read all")
+def test_no_permission(tmp_path):
+    make_clip(tmp_path / "a.mp4").chmod(0)
+    assert code_of(tmp_path / "a.mp4") == "KP-INPUT-PERMISSION"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"hello world\n" * 50, "text"),
+        ("Gr\u00fc\u00dfe ".encode() * 1000, "text"),
+        (b"<!DOCTYPE html><html><body>Sign in</body>", "HTML"),
+        (b"%PDF-1.7 ...", "PDF"),
+        (bytes(range(256)) * 40, "unknown data"),
+    ],
+)
+def test_what_is_not_a_video_is_named(tmp_path, content, kind):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(InputError, match=f"KP-INPUT-NOT-VIDEO.*{kind}"):
+        open_clip(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".m3u8", ".ffconcat", ".mkv"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ffconcat version 1.0\nfile real.mp4\n",
+        "#EXTM3U\n#EXTINF:1,\nreal.mp4\n",
+        '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"/>',
+    ],
+)
+def test_playlists_under_any_name(tmp_path, script, ending):
+    make_clip(tmp_path / "real.mp4")
+    (tmp_path / f"a{ending}").write_text(script)
+    assert code_of(tmp_path / f"a{ending}") == "KP-INPUT-PLAYLIST"
+
+
+def test_a_concat_script_without_its_first_line(tmp_path):
+    make_clip(tmp_path / "real.mp4")
+    (tmp_path / "a.ffconcat").write_text("file real.mp4\n")
+    assert code_of(tmp_path / "a.ffconcat") == "KP-INPUT-NOT-VIDEO"
+
+
+def test_a_numbered_name_does_not_open_the_sequence(tmp_path):
+    for name in ("a0.png", "a1.png", "a%d.png"):
+        cv2.imwrite(str(tmp_path / name), picture(0))
+    assert probe(tmp_path / "a%d.png").frame_count == 1
+
+
+def test_archives(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    with zipfile.ZipFile(tmp_path / "b.mp4", "w") as archive:
+        archive.write(clip)
+    (tmp_path / "c.mp4").write_bytes(gzip.compress(clip.read_bytes()))
+    assert code_of(tmp_path / "b.mp4") == "KP-INPUT-ARCHIVE"
+    assert code_of(tmp_path / "c.mp4") == "KP-INPUT-ARCHIVE"
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.98])
+def test_a_truncated_mp4_without_its_index(tmp_path, share):
+    assert code_of(cut(plain_mp4(tmp_path / "a.mp4"), share)) == "KP-INPUT-TRUNCATED"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.97])
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_a_truncated_matroska(tmp_path, name, share):
+    codec = {"codec": "libvpx-vp9", "options": {"cpu-used": "8"}} if name == "a.webm" else {}
+    clip = make_clip(tmp_path / name, times=range(0, 2000, 40), time_base=MILLISECOND, **codec)
+    assert code_of(cut(clip, share)) == "KP-INPUT-TRUNCATED"
+
+
+def test_allow_damaged_reads_what_a_truncated_file_holds(tmp_path):
+    clip = cut(make_clip(tmp_path / "a.mkv", times=range(0, 2000, 40), time_base=MILLISECOND), 0.6)
+    with open_clip(clip, allow_damaged=True) as frames:
+        count = sum(1 for _ in frames)
+    assert 10 < count < 50
+    assert any(warning.startswith("truncated: ") for warning in frames.warnings)
+
+
+def test_a_truncated_gif_and_png(tmp_path):
+    make_clip(tmp_path / "a.gif", codec="gif", pixel_format="rgb8", tags=None)
+    assert code_of(cut(tmp_path / "a.gif", 0.9)) == "KP-INPUT-TRUNCATED"
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    assert code_of(cut(tmp_path / "a.png", 0.9)) == "KP-INPUT-TRUNCATED"
+
+
+def test_flipped_bytes_are_never_delivered_short_in_silence(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv", times=range(0, 2000, 40), time_base=MILLISECOND, options={"g": "10"})
+    data = bytearray(clip.read_bytes())
+    for position in range(len(data) // 4, len(data) * 3 // 4, 97):
+        data[position] ^= 0xFF
+    clip.write_bytes(data)
+    try:
+        with open_clip(clip) as frames:
+            count = sum(1 for _ in frames)
+    except InputError:
+        return
+    assert count == 50 or frames.warnings
+
+
+def test_sound_only(tmp_path):
+    make_clip(tmp_path / "a.mp4", audio=["aac"])
+    with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "b.mp4"), "w") as out:
+        target = out.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = target
+                out.mux(packet)
+    assert code_of(tmp_path / "b.mp4") == "KP-INPUT-AUDIO-ONLY"
+
+
+def test_no_frames(tmp_path):
+    assert code_of(make_clip(tmp_path / "a.avi", codec="mpeg4", times=[])) == "KP-INPUT-NO-FRAMES"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_header_without_anything_behind_it(tmp_path, name):
+    assert code_of(make_clip(tmp_path / name, times=[])) in ("KP-INPUT-TRUNCATED", "KP-INPUT-DAMAGED")
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(bytes(10000)))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b""))
+    with pytest.raises(InputError, match=r"up to 67108864 pixels|60000x60000"):
+        open_clip(tmp_path / "a.png")
+
+
+def test_a_hostile_name_is_escaped_in_the_message(tmp_path):
+    name = tmp_path / "a\n\x1b[2Jb.mp4"
+    with pytest.raises(InputError) as caught:
+        open_clip(name)
+    assert "\n" not in caught.value.where
+    assert "\x1b" not in caught.value.where
+
+
+def test_every_odd_file_decodes_or_says_why():
+    folder = shared_file("robustness")
+    said = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        try:
+            with open_clip(path) as clip:
+                for frame in clip:
+                    assert frame.image.shape == (clip.info.height, clip.info.width, 3)
+                    break
+        except KinopaintError as error:
+            said[path.name] = error.code
+    assert said == {
+        "androidx_invalid-bitstream.webm": "KP-INPUT-DAMAGED",
+        "androidx_sample_audio_only.mp4": "KP-INPUT-AUDIO-ONLY",
+        "androidx_sample_malformed_free_box.mp4": "KP-INPUT-DAMAGED",
+        "cut_big_buck_bunny_first_300kB.webm": "KP-INPUT-TRUNCATED",
+        "cut_flower_first_180kB.mp4": "KP-INPUT-TRUNCATED",
+        "moviepy_empty_0_bytes.webm": "KP-INPUT-EMPTY",
+    }
+
+
+def test_an_invalid_unit_in_the_middle_is_refused_where_it_is():
+    path = shared_file("robustness/androidx_sample_with_invalid_nalu.mp4")
+    assert code_of(path) == "KP-INPUT-DAMAGED"
+    with open_clip(path, allow_damaged=True) as clip:
+        assert sum(1 for _ in clip) == 29
+    assert "1 packets could not be decoded" in clip.warnings
+
+
+def test_damaged_frames_are_counted():
+    with open_clip(shared_file("robustness/damaged_bug_60_bytes_flipped.mp4")) as clip:
+        assert sum(1 for _ in clip) == 203
+    assert any("of 203 frames are damaged" in warning for warning in clip.warnings)

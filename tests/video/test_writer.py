@@ -1,0 +1,430 @@
+import contextlib
+import json
+import os
+import resource
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from clips import TICK, UNEVEN, make_clip, picture, read_packets, shared_file
+
+from kinopaint.errors import InternalError, OutputError, SettingsError, ShapeError
+from kinopaint.video import Frame, open_clip, open_writer, probe
+
+MILLISECOND = Fraction(1, 1000)
+
+
+def restyle(source, target, *, start=None, end=None, every=1, paint=lambda image: image, **options):
+    """Read and write a clip; returns what the writer says and the frames that were written."""
+    with open_clip(source, start=start, end=end, every=every) as clip:
+        frames = list(clip)
+        with open_writer(target, source=clip.info, selection=clip.selection, **options) as writer:
+            for frame in frames:
+                writer.write(paint(frame.image), frame)
+            return writer.finish(), frames
+
+
+def frames_of(path):
+    with open_clip(path) as clip:
+        return list(clip)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".webm", ".m4v"])
+def test_frames_times_and_pictures_come_back(tmp_path, ending):
+    clip = make_clip(tmp_path / "a.mkv", times=[0, 40, 80, 120], time_base=MILLISECOND)
+    written, frames = restyle(clip, tmp_path / f"b{ending}")
+    back = frames_of(written.output)
+    assert [f.time for f in back] == [f.time for f in frames]
+    assert max(np.abs(a.image.astype(int) - b.image).mean() for a, b in zip(back, frames, strict=True)) < 2.5
+
+
+@pytest.mark.parametrize("options", [{}, {"codec": "h265"}, {"codec": "av1"}, {"codec": "vp9"}])
+def test_uneven_times_are_exact_in_mp4(tmp_path, options):
+    clip = make_clip(tmp_path / "a.mp4", times=UNEVEN, last_duration=300)
+    written, _ = restyle(clip, tmp_path / "b.mp4", **options)
+    back = frames_of(written.output)
+    assert [f.time for f in back] == [t * TICK for t in UNEVEN]
+    assert back[-1].duration == 300 * TICK
+
+
+def test_matroska_rounds_to_milliseconds_and_says_so(tmp_path):
+    written, frames = restyle(make_clip(tmp_path / "a.mp4", times=UNEVEN), tmp_path / "b.mkv")
+    assert all(abs(a.time - b.time) <= MILLISECOND / 2 for a, b in zip(frames_of(written.output), frames, strict=True))
+    assert any("milliseconds" in warning for warning in written.warnings)
+
+
+@pytest.mark.parametrize("base", [Fraction(1, 90000), Fraction(1, 1000), Fraction(1001, 24000), Fraction(1, 23040000)])
+def test_any_clock_is_kept(tmp_path, base):
+    step = int(Fraction(1, 25) / base) + 1
+    clip = make_clip(tmp_path / "a.nut", time_base=base, times=range(3, 3 + 4 * step, step), last_duration=step)
+    written, frames = restyle(clip, tmp_path / "b.mp4")
+    assert [f.time for f in frames_of(written.output)] == [f.time for f in frames]
+
+
+def test_a_late_start_is_kept(tmp_path):
+    times = [127995, 128507, 129019]
+    written, _ = restyle(make_clip(tmp_path / "a.mp4", times=times), tmp_path / "b.mp4")
+    assert [f.time for f in frames_of(written.output)] == [t * TICK for t in times]
+
+
+def test_kept_frames_hold_their_own_times(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", times=range(0, 5120, 512))
+    written, _ = restyle(clip, tmp_path / "b.mp4", start=Fraction(1, 10), every=3)
+    assert [f.time for f in frames_of(written.output)] == [Fraction(n, 30) for n in (3, 6, 9)]
+    assert written.delivery.duration == Fraction(7, 30)
+
+
+@pytest.mark.parametrize("size", [(63, 47), (64, 47), (2, 2), (1, 5), (1, 1)])
+@pytest.mark.parametrize("ending", [".mp4", ".webm", ".gif"])
+def test_any_size_is_kept_exactly(tmp_path, size, ending):
+    clip = make_clip(tmp_path / "a.mkv", size=size, pixel_format="yuv444p", times=[0, 40], time_base=MILLISECOND)
+    written, _ = restyle(clip, tmp_path / f"b{ending}")
+    assert frames_of(written.output)[0].image.shape == (size[1], size[0], 3)
+
+
+def test_another_size_can_be_asked_for(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    written, _ = restyle(clip, tmp_path / "b.mp4", size=(32, 24), paint=lambda image: cv2.resize(image, (32, 24)))
+    assert (probe(written.output).width, probe(written.output).sample_aspect_ratio) == (32, 1)
+
+
+@pytest.mark.parametrize("rotation", [90, 180])
+def test_a_turned_clip_is_written_upright(tmp_path, rotation):
+    written, frames = restyle(make_clip(tmp_path / "a.mp4", rotation=rotation), tmp_path / "b.mp4")
+    assert probe(written.output).rotation == 0
+    assert frames_of(written.output)[0].image.shape == frames[0].image.shape
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
+def test_the_pixel_shape_is_kept(tmp_path, ending):
+    written, _ = restyle(make_clip(tmp_path / "a.mp4", sample_aspect_ratio=Fraction(64, 45)), tmp_path / f"b{ending}")
+    assert probe(written.output).sample_aspect_ratio == Fraction(64, 45)
+
+
+def test_a_pixel_shape_that_cannot_be_stored_is_said(tmp_path):
+    written, _ = restyle(make_clip(tmp_path / "a.mp4", sample_aspect_ratio=Fraction(64, 45)), tmp_path / "b.webm")
+    assert any("64/45" in warning for warning in written.warnings)
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p"])
+def test_colours_are_written_as_tagged_bt709(tmp_path, pixel_format):
+    size = (64, 48) if pixel_format == "yuv420p" else (63, 47)
+    clip = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", size=size, times=[0], tags=None)
+    red = np.full((size[1], size[0], 3), (200, 30, 30), np.uint8)
+    written, _ = restyle(clip, tmp_path / "b.mp4", paint=lambda image: red)
+    with av.open(str(written.output)) as file:
+        frame = next(file.decode(video=0))
+        assert frame.format.name == pixel_format
+        tags = frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc
+        codes = [bytes(plane)[0] for plane in frame.planes]
+    assert tags == (1, 1, 1, 1)
+    assert codes == pytest.approx([72.8, 110.9, 202.7], abs=1.2)  # BT.709 by its definition; BT.601 has Y = 85
+
+
+def test_the_colour_comes_back_through_our_own_reader(tmp_path):
+    red = np.full((48, 64, 3), (200, 30, 30), np.uint8)
+    written, _ = restyle(make_clip(tmp_path / "a.mp4", times=[0]), tmp_path / "b.mp4", paint=lambda image: red)
+    assert np.abs(frames_of(written.output)[0].image.astype(int) - red).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "ending", "stored"),
+    [
+        ("h264", ".mkv", "h264"),
+        ("h265", ".mp4", "hevc"),
+        ("av1", ".mp4", "av1"),
+        ("vp9", ".webm", "vp9"),
+        ("prores", ".mov", "prores"),
+        ("ffv1", ".mkv", "ffv1"),
+        ("gif", ".gif", "gif"),
+    ],
+)
+def test_codecs(tmp_path, codec, ending, stored):
+    clip = make_clip(tmp_path / "a.mkv", times=[0, 40, 80], time_base=MILLISECOND)
+    written, frames = restyle(clip, tmp_path / f"b{ending}", codec=codec)
+    assert written.delivery.ok
+    assert probe(written.output).codec == stored
+    assert np.abs(frames_of(written.output)[1].image.astype(int) - frames[1].image).mean() < 6
+
+
+def test_ffv1_is_lossless(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    written, _ = restyle(make_clip(tmp_path / "a.mp4"), tmp_path / "b.mkv", codec="ffv1", paint=lambda image: noise)
+    assert all(np.array_equal(f.image, noise) for f in frames_of(written.output))
+
+
+def test_quality_changes_the_file(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    sizes = [restyle(clip, tmp_path / f"{q}.mp4", quality=q)[0].output.stat().st_size for q in (10, 40)]
+    assert sizes[0] > sizes[1]
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
+def test_sound_is_copied_bit_by_bit_with_its_times(tmp_path, ending):
+    clip = make_clip(tmp_path / "a.mp4", audio=["aac", "aac"], audio_start=0.05)
+    written, _ = restyle(clip, tmp_path / f"b{ending}")
+    before, after = read_packets(clip, "audio"), read_packets(written.output, "audio")
+    assert sorted(content for _, content in after) == sorted(content for _, content in before)
+    step = MILLISECOND if ending == ".mkv" else 0
+    assert all(
+        abs(a - b) <= step for a, b in zip(sorted(t for t, _ in after), sorted(t for t, _ in before), strict=True)
+    )
+    assert written.audio == ("copied", "copied")
+
+
+def test_sound_is_cut_to_the_range(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", audio=["aac"], times=range(0, 6 * 512, 512))
+    written, _ = restyle(clip, tmp_path / "b.mp4", start=0.1, end=Fraction(1, 6))
+    times = [time for time, _ in read_packets(written.output, "audio")]
+    assert times == [
+        t for t, _ in read_packets(clip, "audio") if Fraction(1, 10) - Fraction(1024, 48000) < t < Fraction(1, 6)
+    ]
+
+
+def test_sound_can_be_left_out(tmp_path):
+    written, _ = restyle(make_clip(tmp_path / "a.mp4", audio=["aac"]), tmp_path / "b.mp4", audio=False)
+    assert probe(written.output).streams_of("audio") == ()
+
+
+def test_sound_that_the_container_forbids_is_re_encoded_and_it_is_said(tmp_path):
+    written, _ = restyle(make_clip(tmp_path / "a.mp4", audio=["aac"]), tmp_path / "b.webm")
+    assert probe(written.output).streams_of("audio")[0].codec == "opus"
+    assert written.audio == ("re-encoded",)
+    assert any("re-encoded as libopus" in warning for warning in written.warnings)
+
+
+def test_sound_longer_than_the_picture_is_kept(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", audio=["aac"], times=[0, 512])
+    written, _ = restyle(clip, tmp_path / "b.mp4")
+    assert len(read_packets(written.output, "audio")) == len(read_packets(clip, "audio"))
+
+
+def test_subtitles_are_copied_or_it_is_said(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv")
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "b.mkv"), "w") as out:
+        video = out.add_stream_from_template(source.streams.video[0])
+        text = out.add_stream("subrip")
+        text.codec_context.subtitle_header = b"[Script Info]\n"
+        out.start_encoding()
+        line = av.Packet(b"hello")
+        line.stream, line.pts, line.dts, line.duration, line.time_base = text, 20, 20, 50, MILLISECOND
+        out.mux(line)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                out.mux(packet)
+    copied, _ = restyle(tmp_path / "b.mkv", tmp_path / "c.mkv")
+    assert read_packets(copied.output, "subtitle") == read_packets(tmp_path / "b.mkv", "subtitle")
+    dropped, _ = restyle(tmp_path / "b.mkv", tmp_path / "c.mp4")
+    assert any("subtitle stream 1 (subrip) is left behind" in warning for warning in dropped.warnings)
+
+
+def test_chapters_are_kept(tmp_path):
+    chapter = {"id": 1, "start": 0, "end": 100, "time_base": MILLISECOND, "metadata": {"title": "one"}}
+    written, _ = restyle(make_clip(tmp_path / "a.mkv", chapters=[chapter]), tmp_path / "b.mp4")
+    with av.open(str(written.output)) as file:
+        assert [c["metadata"]["title"] for c in file.chapters()] == ["one"]
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".webm"])
+def test_tags_are_kept_and_the_recipe_is_added(tmp_path, ending):
+    clip = make_clip(tmp_path / "a.mp4", metadata={"title": "Grüße"})
+    written, _ = restyle(clip, tmp_path / f"b{ending}", metadata={"kinopaint": {"prompt": "été", "seed": 0}})
+    tags = probe(written.output).metadata
+    assert tags["title"] == "Grüße"
+    assert json.loads(tags["kinopaint"]) == {"prompt": "été", "seed": 0}
+
+
+def test_an_mp4_starts_with_its_index(tmp_path):
+    data = restyle(make_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4")[0].output.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
+def test_a_picture_gives_a_picture(tmp_path, ending):
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0)[..., ::-1])
+    written, frames = restyle(tmp_path / "a.png", tmp_path / f"b{ending}", metadata={"kinopaint": {"a": "é"}})
+    assert np.abs(frames_of(written.output)[0].image.astype(int) - frames[0].image).max() <= (
+        0 if ending == ".png" else 8
+    )
+    assert written.metadata == (ending == ".png")
+
+
+def test_a_png_holds_the_recipe(tmp_path):
+    from PIL import Image
+
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    restyle(tmp_path / "a.png", tmp_path / "b.png", metadata={"kinopaint": {"a": "é"}})
+    with Image.open(tmp_path / "b.png") as image:
+        assert json.loads(image.text["kinopaint"]) == {"a": "é"}
+
+
+def test_a_gif_keeps_hundredths_of_a_second(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv", times=[0, 50, 170, 200], time_base=MILLISECOND)
+    written, _ = restyle(clip, tmp_path / "b.gif")
+    assert [f.time * 100 for f in frames_of(written.output)] == [0, 5, 17, 20]
+
+
+@pytest.mark.parametrize("name", ["-o.mp4", "ü 😀 ' \".mp4", "%d[x].mp4", "http:x.mp4", "n" * 251 + ".mp4", "A.MP4"])
+def test_unusual_output_names(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written, _ = restyle(make_clip(tmp_path / "a.mkv"), name)
+    assert written.output == tmp_path / name
+    assert len(frames_of(name)) == 6
+
+
+# Nothing half-written, nothing overwritten
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_nothing_has_the_final_name_before_the_end(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    with open_clip(clip) as frames, open_writer(tmp_path / "b.mp4", source=frames.info) as writer:
+        for frame in frames:
+            writer.write(frame.image, frame)
+            assert "b.mp4" not in names(tmp_path)
+        writer.finish()
+    assert names(tmp_path) == ["a.mp4", "b.mp4"]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        open_clip(clip) as frames,
+        open_writer(tmp_path / "b.mp4", source=frames.info) as writer,
+    ):
+        for frame in frames:
+            writer.write(frame.image, frame)
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["a.mp4"]
+
+
+def test_existing_output_is_not_overwritten(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_text("precious")
+    with pytest.raises(OutputError, match="KP-OUTPUT-EXISTS"):
+        restyle(clip, tmp_path / "b.mp4")
+    assert (tmp_path / "b.mp4").read_text() == "precious"
+    assert restyle(clip, tmp_path / "b.mp4", overwrite=True)[0].delivery.ok
+
+
+def test_output_that_appears_meanwhile_is_not_overwritten(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    with open_clip(clip) as frames, open_writer(tmp_path / "b.mp4", source=frames.info) as writer:
+        for frame in frames:
+            writer.write(frame.image, frame)
+        (tmp_path / "b.mp4").write_text("precious")
+        with pytest.raises(OutputError, match="KP-OUTPUT-EXISTS"):
+            writer.finish()
+    assert names(tmp_path) == ["a.mp4", "b.mp4"]
+    assert (tmp_path / "b.mp4").read_text() == "precious"
+
+
+def test_the_input_is_never_the_output(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    os.symlink(clip, tmp_path / "b.mp4")
+    for target in (clip, tmp_path / "b.mp4"):
+        with pytest.raises(SettingsError, match="KP-OUTPUT-IS-INPUT"):
+            restyle(clip, target, overwrite=True)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(OutputError, match="KP-OUTPUT-FOLDER"):
+        restyle(make_clip(tmp_path / "a.mp4"), tmp_path / "no" / "b.mp4")
+
+
+def test_a_folder_as_output(tmp_path):
+    (tmp_path / "b.mp4").mkdir()
+    with pytest.raises(OutputError, match="KP-OUTPUT-DIRECTORY"):
+        restyle(make_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4", overwrite=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the system administrator may write all")
+def test_a_folder_that_may_not_be_written(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    (tmp_path / "no").mkdir(mode=0o500)
+    with pytest.raises(OutputError, match="KP-OUTPUT-PERMISSION"):
+        restyle(clip, tmp_path / "no" / "b.mp4")
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_full_disk(tmp_path, ending):
+    clip = make_clip(tmp_path / "a.mp4", times=range(0, 10240, 512))
+    noise = np.random.default_rng(0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        with pytest.raises(OutputError, match="KP-OUTPUT-DISK-FULL"):
+            restyle(
+                clip,
+                tmp_path / f"b{ending}",
+                paint=lambda image: noise.integers(0, 256, image.shape, dtype=np.uint8),
+                quality=1,
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == ["a.mp4"]
+
+
+def test_no_frame_is_no_clip(tmp_path):
+    writer = open_writer(tmp_path / "b.mp4", source=probe(make_clip(tmp_path / "a.mp4")))
+    with pytest.raises(OutputError, match="KP-OUTPUT-NO-FRAMES"):
+        writer.finish()
+    assert names(tmp_path) == ["a.mp4"]
+
+
+def test_a_picture_of_another_size_is_refused(tmp_path):
+    source = probe(make_clip(tmp_path / "a.mp4"))
+    with open_writer(tmp_path / "b.mp4", source=source) as writer, pytest.raises(ShapeError):
+        writer.write(picture(0, (32, 32)), Frame(picture(0), 0, 0, TICK))
+
+
+def test_frames_out_of_order_are_refused(tmp_path):
+    with open_writer(tmp_path / "b.mp4", source=probe(make_clip(tmp_path / "a.mp4"))) as writer:
+        writer.write(picture(0), Frame(picture(0), 0, 512, TICK))
+        with pytest.raises(InternalError):
+            writer.write(picture(0), Frame(picture(0), 1, 512, TICK))
+
+
+def test_a_size_that_the_encoder_refuses(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv", size=(2, 2))
+    with pytest.raises(OutputError, match=r"KP-OUTPUT-ENCODER.*2x2"):
+        restyle(clip, tmp_path / "b.mp4", codec="h265")
+    assert names(tmp_path) == ["a.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "code"),
+    [
+        ("b", {}, "KP-SETTING-FORMAT"),
+        ("b.xyz", {}, "KP-SETTING-FORMAT"),
+        ("b.png", {}, "KP-SETTING-FORMAT"),
+        ("b.mp4", {"codec": "h246"}, "KP-SETTING-CODEC.*h264"),
+        ("b.webm", {"codec": "h264"}, "KP-SETTING-CODEC.*mp4"),
+        ("b.jpg", {"codec": "png"}, "KP-SETTING-CODEC.*png"),
+        ("b.mp4", {"quality": 99}, "KP-SETTING-QUALITY.*0 to 51"),
+        ("b.mkv", {"codec": "ffv1", "quality": 1}, "KP-SETTING-QUALITY"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_written(tmp_path, name, options, code):
+    with pytest.raises(SettingsError) as caught:
+        restyle(make_clip(tmp_path / "a.mp4"), tmp_path / name, **options)
+    assert caught.value.exit_code == 2
+    with pytest.raises(SettingsError, match=f"(?s){code}"):
+        raise caught.value
+    assert names(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    "name", ["plant_handheld_realshort.mp4", "flower.mp4", "big_buck_bunny_0_30.webm", "intel_person_bicycle_car.gif"]
+)
+def test_a_real_clip_comes_back(tmp_path, name):
+    written, frames = restyle(shared_file(f"videos/{name}"), tmp_path / "b.mp4", end=0.4)
+    assert written.delivery.ok
+    assert [f.time for f in frames_of(written.output)] == [f.time for f in frames]
