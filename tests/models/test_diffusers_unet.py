@@ -165,3 +165,21 @@ def test_a_path_selects_one_block(parts, latents, conditions, step):
     watch = where(is_self & under("mid_block"), lambda call, proceed: seen.append(call.site.path) or proceed(call))
     parts.backbone.predict(latents, step, conditions, interventions=[watch])
     assert seen == ["mid_block.attentions.0.transformer_blocks.0.attn1"]
+
+
+def test_half_precision_is_no_farther_from_fp32_than_that_of_diffusers(model_folder, parts, latents, conditions, step):
+    from diffusers import UNet2DConditionModel
+
+    from kinopaint.models import load_model
+
+    ours = load_model(model_folder, device="cpu", dtype="bfloat16").backbone
+    stock = UNet2DConditionModel.from_pretrained(model_folder / "unet", torch_dtype=torch.bfloat16)
+    errors = {"ours": [], "stock": []}
+    for condition in conditions:
+        exact = parts.backbone.predict(latents, step, [condition])[0]
+        image = torch.zeros_like(latents) if condition.image is None else condition.image
+        sample, text = torch.cat([latents, image], 1).bfloat16(), condition.text.expand(3, -1, -1).bfloat16()
+        with torch.no_grad():
+            errors["stock"].append((stock(sample, int(step.timestep), text).sample.float() - exact).square().mean())
+        errors["ours"].append((ours.predict(latents, step, [condition])[0] - exact).square().mean())
+    assert sum(errors["ours"]) <= 1.1 * sum(errors["stock"])

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float
@@ -32,6 +33,9 @@ class DiffusersBackbone:
     ) -> None:
         network: Any = unet
         self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        for module in network.modules():
+            if type(module) is nn.GroupNorm:
+                module.__class__ = _GroupNorm
         self.prediction_type, self.batch = prediction_type, batch
         self.image_channels = image_channels
         self.latent_channels: int = network.config.in_channels - image_channels
@@ -137,6 +141,20 @@ class DiffusersBackbone:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+class _GroupNorm(nn.GroupNorm):
+    """Group normalisation that goes through fp32 where that is quicker.
+
+    On the CPU, torch's kernel for channels-last half precision takes 4 to 6 times as long as fp32 on maps of less than
+    1024 cells (2.13, AMX): a quarter of the time of a small U-Net.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype == torch.float32 or input.device.type != "cpu" or input[0, 0].numel() >= 1024:
+            return super().forward(input)
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.group_norm(input.float(), self.num_groups, weight, bias, self.eps).to(input.dtype)
 
 
 @dataclass(frozen=True)
