@@ -73,10 +73,11 @@ def stylize(
     job = Job.of(input, prompt, output, **settings)
     job.check_output(sidecar=sidecar)
     listen = progress or (lambda event: None)
-    with _warnings_told(progress), made_ready(job) as ready:
+    with _warnings_as_events(progress) as warn, made_ready(job) as ready:
         clip, sizes = ready.clip, ready.sizes
         recipe = make_recipe(ready)
-        _advise(ready)
+        for doubt in _doubts(ready, heard=progress is not None):
+            warn(doubt)
         begin = time.monotonic()
         told = {
             "method": job.method_name,
@@ -100,7 +101,7 @@ def stylize(
                 writer.write(painted, source)
             written = writer.finish()
         for note in (*clip.warnings, *written.warnings):
-            warnings.warn(note, stacklevel=2)
+            warn(note)
         recipe = {**recipe, "delivery": written.delivery.as_dict()}
         if sidecar or not written.metadata:
             write_sidecar(job.sidecar, recipe)
@@ -129,8 +130,9 @@ def preview(
     count = whole("frames", frames, at_least=1)
     job.check_output()
     listen = progress or (lambda event: None)
-    with _warnings_told(progress), made_ready(job) as ready:
-        _advise(ready)
+    with _warnings_as_events(progress) as warn, made_ready(job) as ready:
+        for doubt in _doubts(ready, heard=progress is not None):
+            warn(doubt)
         begin = time.monotonic()
         told = {
             "method": job.method_name,
@@ -145,7 +147,7 @@ def preview(
         results = [(painted, job.prompt.text) for _, painted in pairs]
         write_picture(job.output, contact_sheet([sources, results]))
         for note in ready.clip.warnings:
-            warnings.warn(note, stacklevel=2)
+            warn(note)
         listen({"event": "done", "output": str(job.output), "frames": len(pairs), "seconds": time.monotonic() - begin})
     return job.output
 
@@ -304,22 +306,25 @@ def _teller(listen: Listener, begin: float) -> Callable[[Progress], None]:
 
 
 @contextmanager
-def _warnings_told(listen: Listener | None) -> Iterator[None]:
-    """Hand our own warnings to `listen` as events, and keep back those of third parties, which are for developers."""
+def _warnings_as_events(listen: Listener | None) -> Iterator[Callable[[str], None]]:
+    """A function that warns: by an event if somebody listens, and then Python's own warnings, which third parties
+    mean for developers, are kept back; else by `warnings`.
+    """
     if listen is None:
-        yield
+        yield lambda text: warnings.warn(text, stacklevel=3)
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", category=UserWarning, module=r"kinopaint(\.|$)")
-        warnings.showwarning = lambda message, *_, **__: listen({"event": "warning", "message": str(message)})
-        yield
+        yield lambda text: listen({"event": "warning", "message": text})
 
 
-def _advise(ready: Ready) -> None:
-    """Warn of words that the embedded model does not know."""
+def _doubts(ready: Ready, *, heard: bool) -> Iterator[str]:
+    """What is doubtful about the words; with `heard` also what the text encoder says by a warning of its own."""
+    encoder, words = ready.parts.text_encoder, ready.job.prompt.text
+    if heard and (cut := encoder.beyond_limit(words)):
+        yield f"the text encoder reads {encoder.max_tokens} tokens; it will not see: {cut}"
     if ready.job.model == "mini":
         from kinopaint.styles import advice
 
-        if note := advice(ready.job.prompt.text, ready.parts.text_encoder):
-            warnings.warn(note, stacklevel=2)
+        if note := advice(words, encoder):
+            yield note

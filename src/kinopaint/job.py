@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Job:
             output=Path(output),
             prompt=Prompt(prompt, negative_prompt),
             method_name=method,
-            given=coerce_fields(kind, given),
+            given=coerce_fields(kind, given, others=inspect.signature(cls.of).parameters),
             presets=_presets(kind, preset),
             model=os.fspath(model),
             seed=whole("seed", seed, at_least=0),

@@ -99,8 +99,11 @@ def coerce(name: str, hint: Any, value: Any) -> Any:
     return value
 
 
-def coerce_fields(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given fields of a method's dataclass, coerced. An unknown one raises SettingsError: did you mean …"""
+def coerce_fields(cls: type, given: Mapping[str, Any], others: Collection[str] = ()) -> dict[str, Any]:
+    """The given fields of a method's dataclass, coerced. An unknown one raises SettingsError: did you mean …
+
+    `others` are names that could have been meant, too.
+    """
     hints = get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]
     for name in given:
@@ -109,6 +112,6 @@ def coerce_fields(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
                 "KP-SETTING-UNKNOWN",
                 f"{cls.__name__} has no setting {name!r}",
                 where=option(name),
-                fix=did_you_mean(name, known),
+                fix=did_you_mean(name, [*known, *others]),
             )
     return {name: coerce(name, hints[name], value) for name, value in given.items()}

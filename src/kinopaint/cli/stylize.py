@@ -12,7 +12,7 @@ from typing import Any
 from kinopaint.cli.options import Parser, add_method_fields, assignments, named
 from kinopaint.cli.progress import MODES, shown
 from kinopaint.errors import SettingsError
-from kinopaint.settings import one_of
+from kinopaint.settings import one_of, option
 
 EXAMPLES = """examples:
   kinopaint stylize in.mp4 "a watercolor painting" -o out.mp4
@@ -147,6 +147,10 @@ def keywords(given: argparse.Namespace) -> dict[str, Any]:
     )
     fields = {name[6:]: value for name, value in vars(given).items() if name.startswith("field:") and value is not None}
     by_set = assignments(given.set)
+    if other := next((name for name in by_set if name in plain), None):
+        raise SettingsError(
+            "KP-USAGE", f"{other} is no setting of the method", where="--set", fix=f"say {option(other)}"
+        )
     twice = fields.keys() & by_set.keys()
     if twice:
         raise SettingsError("KP-USAGE", f"{', '.join(sorted(twice))} is given twice", where="--set", fix="say it once")
@@ -172,7 +176,9 @@ def run(given: argparse.Namespace) -> int:
     one_of("progress", given.progress, MODES)
     settings = {**keywords(given), "codec": given.codec, "quality": given.quality, "no_audio": given.no_audio}
     if given.plan:
-        print(api.plan(given.input, given.prompt, given.output, **settings))
+        from kinopaint.plan import plan
+
+        print(plan(given.input, given.prompt, given.output, **settings))
         return 0
     with stoppable(), shown(given.progress) as listener:
         api.stylize(given.input, given.prompt, given.output, sidecar=given.sidecar, progress=listener, **settings)

@@ -1,0 +1,160 @@
+"""The Python interface, on a tiny random model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.clips import write_clip
+
+import kinopaint
+from kinopaint.engine.run import stylize_windows
+from kinopaint.errors import InputError, KinopaintError, ModelError, OutputError, SettingsError
+from kinopaint.methods import StyleAVideo
+from kinopaint.models.pixels import to_pictures, to_tensor
+from kinopaint.types import Clip, Prompt
+from kinopaint.video import probe
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4")
+
+
+@pytest.fixture
+def method():
+    return StyleAVideo(num_inference_steps=1)
+
+
+def pictures(count, height=32, width=48, seed=0):
+    return list(np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), np.uint8))
+
+
+def test_stylize_returns_path_count_recipe_and_check(clip, model_folder, tmp_path):
+    result = kinopaint.stylize(
+        clip, "oil", tmp_path / "o.mp4", model=model_folder, steps=1, s_text=6.0, dtype="float32", seed=3
+    )
+    assert result.output == tmp_path / "o.mp4"
+    assert result.frames == probe(clip).frame_count == probe(result.output).frame_count
+    assert result.recipe["settings"]["s_text"] == 6.0
+    assert result.recipe["settings"]["seed"] == 3
+    assert result.delivery.ok
+
+
+def test_frames_keep_number_order_size_and_type(parts, method):
+    source = pictures(5)
+    painted = list(kinopaint.stylize_frames(iter(source), "oil", method=method, parts=parts))
+    assert [picture.shape for picture in painted] == [(32, 48, 3)] * 5
+    assert all(picture.dtype == np.uint8 for picture in painted)
+
+
+def test_frames_equal_the_engine_on_the_same_frames(parts, method):
+    source = pictures(3)
+    frames = [to_tensor(picture) for picture in source]
+    with torch.no_grad():
+        windows = stylize_windows(method, frames, Clip(32, 48), Prompt("oil"), parts)
+        expected = np.concatenate([to_pictures(window) for _, window in windows])
+    assert np.array_equal(np.stack(list(kinopaint.stylize_frames(source, "oil", method=method, parts=parts))), expected)
+
+
+def test_frames_are_drawn_window_by_window(parts, method):
+    drawn = []
+
+    def source():
+        for index, picture in enumerate(pictures(20)):
+            drawn.append(index)
+            yield picture
+
+    stream = kinopaint.stylize_frames(source(), "oil", method=method, parts=parts)
+    assert drawn == []
+    next(stream)
+    assert len(drawn) <= method.windows.size + 1
+
+
+def test_strength_zero_gives_back_the_picture_as_the_autoencoder_sees_it(parts):
+    source = pictures(1)
+    unchanged = next(iter(kinopaint.stylize_frames(source, "oil", method=StyleAVideo(strength=0.0), parts=parts)))
+    raw = parts.autoencoder.encode(to_tensor(source[0])[None])
+    assert np.array_equal(unchanged, to_pictures(parts.autoencoder.decode(parts.autoencoder.scaled(raw)))[0])
+
+
+def test_sides_that_do_not_fit_the_model_come_back_as_they_were(parts, method):
+    painted = list(kinopaint.stylize_frames(pictures(2, 37, 51), "oil", method=method, parts=parts))
+    assert [picture.shape for picture in painted] == [(37, 51, 3)] * 2
+
+
+def test_seed_decides(parts, method):
+    source = pictures(1)
+
+    def run(seed):
+        return next(iter(kinopaint.stylize_frames(source, "oil", method=method, parts=parts, seed=seed)))
+
+    assert np.array_equal(run(1), run(1))
+    assert not np.array_equal(run(1), run(2))
+
+
+def test_no_frames_give_no_frames(parts):
+    assert list(kinopaint.stylize_frames([], "oil", parts=parts)) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((32, 48), np.uint8),
+        np.zeros((32, 48, 4), np.uint8),
+        np.zeros((32, 48, 3), np.float32),
+        np.zeros((32, 40, 3), np.uint8),
+        "picture",
+    ],
+)
+def test_other_pictures_are_refused_by_number(parts, method, wrong):
+    with pytest.raises(InputError, match="frame 1"):
+        list(kinopaint.stylize_frames([pictures(1)[0], wrong], "oil", method=method, parts=parts))
+
+
+def test_wrong_words_and_seeds_are_refused_at_the_call(parts):
+    with pytest.raises(SettingsError, match="empty"):
+        kinopaint.stylize_frames(pictures(1), " ", parts=parts)
+    with pytest.raises(SettingsError, match="whole number"):
+        kinopaint.stylize_frames(pictures(1), "oil", parts=parts, seed="one")
+
+
+def test_every_error_is_ours_and_carries_a_code(clip, model_folder, tmp_path):
+    output = tmp_path / "o.mp4"
+    cases = [
+        (SettingsError, {"s_txt": 1}),
+        (SettingsError, {"overwite": True}),
+        (SettingsError, {"text_branch": "both"}),
+        (SettingsError, {"s_text": float("nan")}),
+        (SettingsError, {"method": "style-b-video"}),
+        (ModelError, {"model": tmp_path / "none"}),
+    ]
+    for kind, settings in cases:
+        with pytest.raises(kind) as caught:
+            kinopaint.stylize(clip, "oil", output, **{"model": model_folder, **settings})
+        assert isinstance(caught.value, KinopaintError)
+        assert caught.value.code.startswith("KP-")
+    with pytest.raises(SettingsError, match="overwrite"):
+        kinopaint.stylize(clip, "oil", output, model=model_folder, overwite=True)
+    output.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists"):
+        kinopaint.stylize(clip, "oil", output, model=model_folder)
+
+
+def test_progress_is_told_by_dictionaries(clip, model_folder, tmp_path):
+    events = []
+    kinopaint.stylize(
+        clip, "oil", tmp_path / "o.mp4", model=model_folder, steps=1, dtype="float32", progress=events.append
+    )
+    kinds = [event["event"] for event in events]
+    assert (kinds[0], kinds[-1]) == ("start", "done")
+    assert events[-1]["frames"] == 6
+
+
+def test_preview_writes_one_sheet(clip, model_folder, tmp_path):
+    sheet = kinopaint.preview(clip, "oil", tmp_path / "s.jpg", frames=9, model=model_folder, steps=1, dtype="float32")
+    assert probe(sheet).is_image  # six frames are all there are
+
+
+def test_available_methods_are_names():
+    assert "style-a-video" in kinopaint.available_methods()
