@@ -101,7 +101,7 @@ class ClipReader:
         convert, base = ToRgb(), self.info.time_base
         pending: tuple[av.VideoFrame, int] | None = None  # held back until its duration is known
         in_range = index = corrupt = moved = 0
-        previous = end = self.info.first - 1
+        previous, end = self.info.first - 1, self.info.start
         for picture in self._from_start():
             pts = picture.pts if picture.pts is not None else previous + 1
             if pts <= previous:
@@ -116,7 +116,8 @@ class ClipReader:
                 pending = picture, pts
             in_range += 1
             step = pts - previous if in_range > 1 else self.info.frame_step or 0
-            previous, end = pts, pts + (picture.duration or step)
+            end = self.info.end if pts == self.info.last else (pts + (picture.duration or step)) * base
+            previous = pts
             if self.info.is_image:
                 break
         if pending is None:
@@ -131,7 +132,7 @@ class ClipReader:
         if moved:
             self._warn(f"{moved} repeated or backward timestamps were moved forward")
         self._check_count(in_range)
-        yield self._frame(convert, *pending, index, (end - pending[1]) * base or None)
+        yield self._frame(convert, *pending, index, end - pending[1] * base or None)
 
     def _from_start(self) -> Iterator[av.VideoFrame]:
         """Decoded pictures from the first kept one on, in order; jumps there where that is known to be exact."""
