@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from kinopaint.errors import ModelError, SettingsError
-from kinopaint.models import Components, load_model, weight_hashes
+from kinopaint.models import Components, in_float32, load_model, weight_hashes
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -55,6 +56,13 @@ def test_half_precision_stays_near(model_folder, parts, frames):
     exact = parts.autoencoder.encode(frames)
     assert half.autoencoder.encode(frames).dtype == torch.float32
     assert torch.allclose(half.autoencoder.encode(frames), exact, atol=0.1)
+
+
+def test_a_model_can_be_had_again_in_full_precision(model_folder, parts):
+    half = replace(load_model(model_folder, device="cpu", dtype="bf16"), seed=7, name="mine")
+    exact = in_float32(half)
+    assert (exact.dtype, exact.seed, exact.name) == (torch.float32, 7, "mine")
+    assert torch.equal(exact.backbone.unet.conv_in.weight, parts.backbone.unet.conv_in.weight)
 
 
 def test_the_folder_tells_licence_and_recommended_settings(broken):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kinopaint.engine.components import Components
-    from kinopaint.models.loading import load_model, weight_hashes
+    from kinopaint.models.loading import in_float32, load_model, weight_hashes
 
-__all__ = ["Components", "load_model", "mini_path", "weight_hashes"]
+__all__ = ["Components", "in_float32", "load_model", "mini_path", "weight_hashes"]
 
 
 def mini_path() -> Path:
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:  # torch is imported with the first use, not 
         from kinopaint.engine import components
 
         return components.Components
-    if name in ("load_model", "weight_hashes"):
+    if name in ("in_float32", "load_model", "weight_hashes"):
         from kinopaint.models import loading
 
         return getattr(loading, name)

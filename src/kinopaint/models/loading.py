@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,13 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str = "auto", d
         device=place,
         dtype=precision,
     )
+
+
+def in_float32(parts: Components) -> Components:
+    """The same model, loaded again in full precision: for a run whose half precision gave values that are not finite."""
+    if parts.path is None:
+        raise ModelError("KP-MODEL-NOT-FOUND", "the model was not loaded from a folder", where=parts.name)
+    return replace(load_model(parts.path, device=str(parts.device), dtype="float32"), name=parts.name, seed=parts.seed)
 
 
 def find_model(name: str | Path, *, download: bool = False) -> tuple[Path, str | None]:
