@@ -3,6 +3,7 @@ import struct
 import sys
 import tracemalloc
 from fractions import Fraction
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -133,6 +134,19 @@ def test_unusual_names(tmp_path, name, monkeypatch):
     make_clip(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert len(read(name)) == 6
+
+
+def test_a_change_of_size_and_backward_times_are_levelled_and_said(tmp_path):
+    parts = [
+        make_clip(tmp_path / f"{n}.ts", size=size, times=[0, 3600, 7200], time_base=Fraction(1, 90000))
+        for n, size in enumerate([(64, 48), (96, 80)])
+    ]
+    (tmp_path / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_clip(tmp_path / "a.ts", allow_damaged=True) as clip:
+        frames = list(clip)
+    assert [f.image.shape for f in frames] == 6 * [(48, 64, 3)]
+    assert all(a.time < b.time for a, b in pairwise(frames))
+    assert any("size changes" in warning for warning in clip.warnings)
 
 
 def test_a_link_to_a_file_is_read(tmp_path):

@@ -72,7 +72,7 @@ def test_a_late_start_is_kept(tmp_path):
 def test_kept_frames_hold_their_own_times(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", times=range(0, 5120, 512))
     written, _ = restyle(clip, tmp_path / "b.mp4", start=Fraction(1, 10), every=3)
-    assert [f.time for f in frames_of(written.output)] == [Fraction(n, 30) for n in (3, 6, 9)]
+    assert [f.time for f in frames_of(written.output)] == [Fraction(n, 30) for n in (3, 6, 9)]  # the last is shorter
     assert written.delivery.duration == Fraction(7, 30)
 
 
@@ -195,6 +195,23 @@ def test_sound_that_the_container_forbids_is_re_encoded_and_it_is_said(tmp_path)
     assert any("re-encoded as libopus" in warning for warning in written.warnings)
 
 
+@pytest.mark.parametrize(
+    ("codec", "ending", "delivered"),
+    [
+        ("pcm_s16le", ".mp4", "aac"),
+        ("pcm_s16le", ".mov", "pcm_s16le"),
+        ("alac", ".mov", "alac"),
+        ("ac3", ".webm", "opus"),
+    ],
+)
+def test_sound_of_other_codecs_keeps_its_length(tmp_path, codec, ending, delivered):
+    clip = make_clip(tmp_path / "a.mkv", audio=[codec], times=[0, 40, 80], time_base=MILLISECOND)
+    written, _ = restyle(clip, tmp_path / f"b{ending}")
+    assert probe(written.output).streams_of("audio")[0].codec == delivered
+    with av.open(str(written.output)) as file:
+        assert sum(frame.samples for frame in file.decode(audio=0)) == pytest.approx(20480, abs=1536)
+
+
 def test_sound_longer_than_the_picture_is_kept(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", audio=["aac"], times=[0, 512])
     written, _ = restyle(clip, tmp_path / "b.mp4")
@@ -250,6 +267,12 @@ def test_a_picture_gives_a_picture(tmp_path, ending):
         0 if ending == ".png" else 8
     )
     assert written.metadata == (ending == ".png")
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".gif"])
+def test_a_picture_gives_a_clip_of_one_frame(tmp_path, ending):
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    assert restyle(tmp_path / "a.png", tmp_path / f"b{ending}")[0].frames == 1
 
 
 def test_a_png_holds_the_recipe(tmp_path):

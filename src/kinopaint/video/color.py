@@ -17,14 +17,17 @@ from functools import lru_cache
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
 
 from kinopaint.errors import InputError
 from kinopaint.video.frame import Image
 
 # Without these flags swscale drops chroma precision and its results are biased by up to 3 levels.
-_PRECISE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+# PyAV names only some of swscale's constants before version 18, so here are their numbers:
+# SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND | SWS_BITEXACT, and the SWS_CS matrices.
+_PRECISE = 0x4 | 0x2000 | 0x40000 | 0x80000
+_SWSCALE = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}
 
 # ITU-T H.273 numbers, as FFmpeg uses them; 1 is BT.709 in all three tables.
 BT709 = 1
@@ -40,10 +43,6 @@ _TRANSFERS = {
     1: "bt709", 2: "unspecified", 4: "gamma22", 5: "gamma28", 6: "bt601", 7: "smpte240m", 8: "linear", 9: "log",
     10: "log-sqrt", 11: "xvycc", 12: "bt1361", 13: "srgb", 14: "bt2020-10", 15: "bt2020-12", 16: "pq", 17: "smpte428",
     18: "hlg",
-}  # fmt: skip
-_SWSCALE = {
-    "bt709": Colorspace.ITU709, "bt601": Colorspace.ITU601, "fcc": Colorspace.FCC,
-    "smpte240m": Colorspace.SMPTE240M, "bt2020": Colorspace.BT2020,
 }  # fmt: skip
 
 
@@ -115,7 +114,7 @@ class ToRgb:
                 f"the colour matrix {tags.matrix} is not supported",
                 fix="convert the clip to BT.709 first (ffmpeg -vf colorspace=bt709)",
             )
-        matrix = _SWSCALE.get(tags.matrix, Colorspace.ITU601)
+        matrix = _SWSCALE.get(tags.matrix, _SWSCALE["bt601"])
         converted = self._reformatter.reformat(
             frame,
             format=pixel_format,
@@ -141,14 +140,14 @@ class FromRgb:
             frame = self._reformatter.reformat(
                 frame,
                 format=self._format,
-                dst_colorspace=Colorspace.ITU709,
+                dst_colorspace=BT709,
                 src_color_range=ColorRange.JPEG,
                 dst_color_range=ColorRange.JPEG if self._is_rgb else ColorRange.MPEG,
                 interpolation=_PRECISE,
             )
         if not self._is_rgb:
             # Some encoders tag the file from the frame, others from the stream.
-            frame.colorspace, frame.color_range = Colorspace.ITU709, ColorRange.MPEG
+            frame.colorspace, frame.color_range = BT709, ColorRange.MPEG
             frame.color_primaries = frame.color_trc = BT709
         return frame
 

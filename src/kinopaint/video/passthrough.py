@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -104,23 +105,24 @@ class Passthrough:
             self.warnings.append(f"{what} is left behind: {reason}")
             return None
         codecs = allowed[muxer]
-        encoder = None
+        target = encoder = None
         if codecs is None or info.codec in codecs:
-            target = output.add_stream_from_template(stream)
-            target.time_base = stream.time_base
-        elif info.kind == "audio":
+            with contextlib.suppress(ValueError):  # FFmpeg knows no tag for this codec in this container
+                target = output.add_stream_from_template(stream)
+                target.time_base = stream.time_base
+        if target is None and info.kind == "audio":
             name = AUDIO_ENCODER[muxer]
             rate = 48000 if name == "libopus" else stream.codec_context.sample_rate
-            target = encoder = output.add_stream(name, rate=rate, layout=stream.codec_context.layout.name)
-            self.warnings.append(f"{what} is re-encoded as {name}, because a {muxer} file cannot hold it")
-        else:
-            self.warnings.append(f"{what} is left behind, because a {muxer} file cannot hold it")
+            target = encoder = output.add_stream(name, rate=rate, layout=_layout(stream))
+            self.warnings.append(f"{what} is re-encoded as {name}, because {muxer} cannot hold it")
+        if target is None:
+            self.warnings.append(f"{what} is left behind, because {muxer} cannot hold it")
             return None
         target.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title", "handler_name")})
         target.disposition = stream.disposition
         return _Route(info, target, encoder)
 
-    def _demux(self) -> Iterator[av.Packet]:
+    def _demux(self) -> Generator[av.Packet, None, None]:
         """Packets of the kept streams that overlap the span, in the file's order."""
         start, end = self._span
         if not self._routes:
@@ -149,9 +151,18 @@ class Passthrough:
         if route.last_dts is not None and packet.dts <= route.last_dts:
             packet.dts, self._moved = route.last_dts + 1, self._moved + 1
         packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        if not packet.duration and route.last_dts is not None and route.info.kind == "audio":
+            packet.duration = packet.dts - route.last_dts  # Matroska may not say, and MP4 would drop the last packet
         route.last_dts, route.packets = packet.dts, route.packets + 1
         packet.stream = route.output
         self._output.mux_one(packet)
+
+
+def _layout(stream: Stream) -> str:
+    """The channel layout; where the source gives only a number of channels, the usual one for it."""
+    layout = stream.codec_context.layout
+    usual = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+    return usual.get(layout.nb_channels, layout.name) if layout.name.endswith("channels") else layout.name
 
 
 def _time(packet: av.Packet) -> Fraction:

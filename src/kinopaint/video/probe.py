@@ -285,7 +285,7 @@ def _describe(
         is_image=is_image,
         streams=tuple(_stream_info(s, packets) for s in container.streams),
         video_index=index,
-        codec=_codec(stream),
+        codec=_codec(stream) or "unknown",
         width=picture.height if turned else picture.width,
         height=picture.width if turned else picture.height,
         coded_width=picture.width,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -151,7 +151,7 @@ class ClipReader:
             if picture.pts is None or picture.pts >= self._first_kept:
                 yield picture
 
-    def _decode(self, seek: int | None = None) -> Iterator[av.VideoFrame]:
+    def _decode(self, seek: int | None = None) -> Generator[av.VideoFrame, None, None]:
         with open_container(Path(self.info.path)) as container:
             self._open.append(container)
             stream = container.streams[self.info.video_index]

@@ -347,7 +347,7 @@ class _Video:
                 f"the odd size {size[0]}x{size[1]} is kept by writing 4:4:4 colour, which some players cannot show"
             )
         options = target.options
-        if self._muxer in ("mp4", "mov") and not _is_even(source):
+        if self._muxer in ("mp4", "mov") and not (_is_even(source) and target.selection.every == 1):
             options |= codec.no_b_frames  # reordered frames of uneven length get wrong times in MP4
         if target.codec == "av1":
             os.environ.setdefault("SVT_LOG", "0")  # else the library prints its settings on standard error
