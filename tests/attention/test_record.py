@@ -35,3 +35,9 @@ def test_uniform_and_identity_attention_give_an_empty_mask(step):
     assert not above_mean(uniform).any()
     each_itself = 100 * torch.eye(15).expand(2, 1, 2, 15, 15)
     assert not above_mean(received(each_itself, each_itself, step)).any()
+
+
+def test_rounding_does_not_make_a_mask():
+    rounded = 1 + 1e-7 * torch.randint(-2, 3, (4, 5, 7))
+    assert (rounded > rounded.mean()).any()
+    assert not above_mean(rounded).any()

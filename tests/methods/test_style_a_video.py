@@ -177,6 +177,13 @@ def test_without_weights_for_the_image_the_frame_does_not_matter(s_mask, model_f
         assert torch.allclose(latents_of(other, -frames, blind), first, atol=1e-4)
 
 
+@pytest.mark.parametrize("s_mask", [0.0, 0.5])
+def test_rescaling_gives_the_prediction_the_spread_of_the_words_branch(s_mask, frames, parts, step):
+    latents, branches = predictions(frames, parts, step)
+    result = combined(StyleAVideo(s_mask=s_mask, guidance_rescale=1.0), frames, parts, latents, step)
+    assert torch.allclose(result.std((1, 2, 3)), branches[2].std((1, 2, 3)), rtol=1e-4)
+
+
 # The mask.
 
 

@@ -97,7 +97,7 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str = "auto", d
 
 
 def in_float32(parts: Components) -> Components:
-    """The same model, loaded again in full precision: for a run whose half precision gave values that are not finite."""
+    """The same model, loaded again in full precision: for a run whose half precision gave infinite values or NaN."""
     if parts.path is None:
         raise ModelError("KP-MODEL-NOT-FOUND", "the model was not loaded from a folder", where=parts.name)
     return replace(load_model(parts.path, device=str(parts.device), dtype="float32"), name=parts.name, seed=parts.seed)
