@@ -42,6 +42,10 @@ $(VENV)/.dev: $(VENV)/.test
 	$(PIP) --editable ".[dev]"
 	@touch $@
 
+$(VENV)/.train: $(VENV)/.train
+	$(PIP) --editable ".[train]"
+	@touch $@
+
 # Names come in as environment variables, so spaces and quotes in them do no harm.
 demo: $(VENV)/.package
 	@set -eu; mkdir -p out; \
@@ -62,7 +66,7 @@ bench: $(VENV)/.package
 	$(OFFLINE) $(BIN)/python benchmarks/bench.py $(ARGS)
 	$(OFFLINE) $(BIN)/python benchmarks/memory.py
 
-train: $(VENV)/.package
+train: $(VENV)/.train
 	@test -n "$(DATA)" || { echo 'say which photographs: make train DATA=folder (training/README.md)' >&2; exit 2; }
 	$(BIN)/python -m training.train --data "$(DATA)" $(ARGS)
 

@@ -15,6 +15,7 @@ from kinopaint.errors import OutputError
 Picture = NDArray[np.uint8]
 MARGIN, LINE = 6, 20  # pixels
 PAPER, INK = 250, 30  # grey values
+JPEG_QUALITY = 90
 
 
 def contact_sheet(rows: Sequence[Sequence[tuple[Picture, str]]], *, cell: tuple[int, int] = (512, 384)) -> Picture:
@@ -51,7 +52,9 @@ def write_picture(path: Path, picture: Picture) -> None:
     """Write an RGB picture as PNG, JPEG or WebP, by the ending of `path`; whole or not at all. Raises OutputError."""
     part = path.with_name(f".kinopaint-{path.name}.part")
     try:
-        done, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        done, data = cv2.imencode(
+            path.suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+        )
         if not done:
             raise ValueError(path.suffix)
         part.write_bytes(data.tobytes())
