@@ -54,8 +54,9 @@ demo: $(VENV)/.package
 	$(OFFLINE) $(BIN)/kinopaint stylize --overwrite --output "$$result" -- "$$clip" "$$PROMPT"; \
 	echo "source: $$clip"; echo "result: $$result"
 
+# One thread: the models of the tests are so small that sharing them out costs more than it gains.
 test: $(VENV)/.test
-	$(OFFLINE) CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest $(ARGS)
+	$(OFFLINE) CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
