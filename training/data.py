@@ -65,7 +65,11 @@ def photographs(data: Path) -> Iterator[Picture]:
     with open(data / "photos" / "SOURCES.csv", newline="") as file:
         for row in csv.DictReader(file):
             folder = row["file"].split("/")[0]
-            if "-SA" in row["licence"] or folder in ("fedora", "mate", "solus", "kaleidoscope") or not row["file"].endswith("jpg"):
+            if (
+                "-SA" in row["licence"]
+                or folder in ("fedora", "mate", "solus", "kaleidoscope")
+                or not row["file"].endswith("jpg")
+            ):
                 continue
             photograph = row["file"].rsplit(".", 1)[0].split("-crop")[0]
             if folder in NARROW:

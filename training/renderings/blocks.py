@@ -70,7 +70,9 @@ def structure(rgb: Array, fine: float = 2.5, wide: float = 10.0) -> Direction:
     e, f, g = tensor[..., 0], tensor[..., 1], tensor[..., 2]
     spread = np.sqrt((e - g) ** 2 + 4 * f * f)
     angle = 0.5 * np.arctan2(2 * f, e - g) + np.pi / 2
-    return Direction(angle.astype(np.float32), (spread / (e + g + 1e-6)).astype(np.float32), np.sqrt(e + g).astype(np.float32))
+    return Direction(
+        angle.astype(np.float32), (spread / (e + g + 1e-6)).astype(np.float32), np.sqrt(e + g).astype(np.float32)
+    )
 
 
 def mix_angles(first: Array, second: Array, weight: Array | float) -> Array:
@@ -298,8 +300,14 @@ class Cells:
 
 
 def cells(
-    shape: tuple[int, int], size: float, jitter: float, noise: Noise, name: str, angle: Array | None = None,
-    lab: Array | None = None, lloyd: int = 0,
+    shape: tuple[int, int],
+    size: float,
+    jitter: float,
+    noise: Noise,
+    name: str,
+    angle: Array | None = None,
+    lab: Array | None = None,
+    lloyd: int = 0,
 ) -> Cells:
     """Jittered lattice cells: Voronoi, square along `angle`, or aware of colour in `lab`."""
     rows, cols = shape
@@ -375,9 +383,7 @@ def palette_map(source: Array, target: Array, seed: int, keep_light: float = 0.3
             a[order, axis] += 0.8 * (np.sort(b[:, axis]) - a[order, axis])
         moving = (a @ rotation.T).astype(np.float32)
     features = PaletteMap.features(start)
-    weights = np.linalg.solve(
-        features.T @ features + 3.0 * np.eye(features.shape[1]), features.T @ (moving - start)
-    )
+    weights = np.linalg.solve(features.T @ features + 3.0 * np.eye(features.shape[1]), features.T @ (moving - start))
     return PaletteMap(weights.astype(np.float32), keep_light)
 
 

@@ -8,11 +8,33 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-
 from training.renderings.blocks import (
-    Array, Noise, Pass, Source, along, blur, cell_means, cells, displaced, grid, kuwahara, level, lightness, lines,
-    local_contrast, mix_angles, paint, palette_map, posterise, relief, skin, smooth_labels, smoothstep, structure,
-    to_lab, to_rgb, with_chroma,
+    Array,
+    Noise,
+    Pass,
+    Source,
+    blur,
+    cell_means,
+    cells,
+    displaced,
+    grid,
+    kuwahara,
+    level,
+    lightness,
+    lines,
+    local_contrast,
+    mix_angles,
+    paint,
+    palette_map,
+    posterise,
+    relief,
+    skin,
+    smooth_labels,
+    smoothstep,
+    structure,
+    to_lab,
+    to_rgb,
+    with_chroma,
 )
 
 Medium = Callable[[Source, np.random.Generator, dict[str, list[Array]]], Array]
@@ -61,11 +83,13 @@ def oil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Arr
     rich = with_chroma(source.rgb, 1.25)
     ground = kuwahara(rich, 4 * k, source.direction)
     canvas, height = ground, np.full(ground.shape[:2], 90, np.float32)
-    for i, (spec, pixels) in enumerate((
-        (Pass(6 * k, 26 * k, 8 * k, (5, 5), 0.18), ground),
-        (Pass(4 * k, 15 * k, 4.2 * k, (4, 4), 0.12, only_detail=(2, 6)), ground),
-        (Pass(2.6, 8, 2.2, (3, 3), 0.10, only_detail=(5, 11)), rich),
-    )):
+    for i, (spec, pixels) in enumerate(
+        (
+            (Pass(6 * k, 26 * k, 8 * k, (5, 5), 0.18), ground),
+            (Pass(4 * k, 15 * k, 4.2 * k, (4, 4), 0.12, only_detail=(2, 6)), ground),
+            (Pass(2.6, 8, 2.2, (3, 3), 0.10, only_detail=(5, 11)), rich),
+        )
+    ):
         canvas, height = paint(canvas, height, pixels, source.angle, source.detail, spec, source.noise, f"oil{i}")
     canvas = mix(canvas, kuwahara(rich, 2.2, source.direction), 0.18)
     bristles = source.noise.strokes("bristles", source.angle, 8)
@@ -99,7 +123,13 @@ def watercolour(source: Source, draw: np.random.Generator, paintings: dict[str, 
     out = 1 - (1 - out) * (1 - 0.22 * bloom)
     out *= 1 - 0.10 * np.exp(-(((turbulence - 0.9) / 0.16) ** 2))[..., None]
     sheet = colour(0.99, 0.982, 0.96)
-    out = mix(out, sheet, np.clip(smoothstep(0.82, 0.98, light) + 0.55 * smoothstep(0.55, 0.95, light) * smoothstep(0.7, 1.4, paper), 0, 1))
+    out = mix(
+        out,
+        sheet,
+        np.clip(
+            smoothstep(0.82, 0.98, light) + 0.55 * smoothstep(0.55, 0.95, light) * smoothstep(0.7, 1.4, paper), 0, 1
+        ),
+    )
     pencil = lines(source.light, source.angle, 0.8, 0.985, 40)
     out = out * (1 - 0.4 * pencil * smoothstep(-0.6, 0.6, noise.smooth("break", 3)))[..., None]
     return relief(out * sheet, paper, 0.10, 0)
@@ -117,7 +147,10 @@ def pencil(source: Source, draw: np.random.Generator, paintings: dict[str, list[
     third = noise.strokes("third", source.angle, 8, 0.7)
     layers = [
         0.85 * tone * smoothstep(-1.1, 1.1, 0.8 * first + 0.4 * paper + 2.6 * (tone - 0.35)),
-        0.6 * tone * smoothstep(-1.1, 1.1, 0.8 * second + 0.4 * paper + 2.6 * (tone - 0.6)) * smoothstep(0.3, 0.45, tone),
+        0.6
+        * tone
+        * smoothstep(-1.1, 1.1, 0.8 * second + 0.4 * paper + 2.6 * (tone - 0.6))
+        * smoothstep(0.3, 0.45, tone),
         0.5 * tone * smoothstep(-1.1, 1.1, 0.8 * third + 2.6 * (tone - 0.8)) * smoothstep(0.55, 0.7, tone),
         0.85 * lines(source.light, source.angle, 0.9, 0.985, 45),
         0.6 * lines(source.light, source.angle, 0.6, 0.99, 60),
@@ -160,7 +193,9 @@ def charcoal(source: Source, draw: np.random.Generator, paintings: dict[str, lis
     broken = lines(source.light, source.angle, 1.8, 0.965, 22) * smoothstep(-1.2, 0.4, noise.smooth("broken", 1.2))
     ink = np.clip(1 - (1 - np.clip(density, 0, 0.97)) * (1 - 0.9 * broken), 0, 0.97)
     out = mix(np.broadcast_to(colour(0.90, 0.875, 0.83), source.rgb.shape), colour(0.10, 0.095, 0.09), ink)
-    return mix(out, colour(0.99, 0.985, 0.97), 0.75 * smoothstep(0.86, 0.97, light) * smoothstep(-1, 0.8, noise.cold_press()))
+    return mix(
+        out, colour(0.99, 0.985, 0.97), 0.75 * smoothstep(0.86, 0.97, light) * smoothstep(-1, 0.8, noise.cold_press())
+    )
 
 
 @medium("ink wash painting (sumi-e)")
@@ -200,7 +235,7 @@ def pen_and_ink(source: Source, draw: np.random.Generator, paintings: dict[str, 
     lean = draw.uniform(-0.15, 0.15)
     ink = np.zeros_like(tone)
     for angle, onset in ((45, 0.28), (-45, 0.48), (8, 0.66), (88, 0.82)):
-        line = hatch(tone.shape, np.deg2rad(angle) + lean, 5.6, tone, onset, wobble)
+        line = hatch(tone.shape, np.deg2rad(angle) + lean, 7.2, tone, onset, wobble)
         ink = 1 - (1 - ink) * (1 - line)
     ink = np.maximum(ink, smoothstep(0.86, 0.95, tone))
     ink = np.maximum(ink, lines(source.light, source.angle, 1.05, 0.985, 70))
@@ -225,7 +260,9 @@ def engraving(source: Source, draw: np.random.Generator, paintings: dict[str, li
         half = np.clip(tone - onset, 0, 1) ** 0.85 * 0.55 * period
         ink = 1 - (1 - ink) * (1 - np.clip(half - distance + 0.5, 0, 1) * smoothstep(onset, onset + 0.08, tone))
     ink = np.maximum(ink, 0.9 * lines(source.light, source.angle, 0.9, 0.985, 60))
-    return mix(np.broadcast_to(colour(0.955, 0.925, 0.85), source.rgb.shape), colour(0.20, 0.12, 0.07), np.clip(ink, 0, 1))
+    return mix(
+        np.broadcast_to(colour(0.955, 0.925, 0.85), source.rgb.shape), colour(0.20, 0.12, 0.07), np.clip(ink, 0, 1)
+    )
 
 
 @medium("woodcut (linocut)")
@@ -246,9 +283,18 @@ def woodcut(source: Source, draw: np.random.Generator, paintings: dict[str, list
 
 PIGMENTS = np.array(
     [
-        (0.94, 0.90, 0.79), (0.85, 0.78, 0.62), (0.10, 0.20, 0.38), (0.22, 0.38, 0.55), (0.52, 0.64, 0.70),
-        (0.80, 0.62, 0.32), (0.87, 0.58, 0.46), (0.50, 0.56, 0.40), (0.30, 0.37, 0.30), (0.66, 0.26, 0.20),
-        (0.42, 0.33, 0.27), (0.12, 0.12, 0.15),
+        (0.94, 0.90, 0.79),
+        (0.85, 0.78, 0.62),
+        (0.10, 0.20, 0.38),
+        (0.22, 0.38, 0.55),
+        (0.52, 0.64, 0.70),
+        (0.80, 0.62, 0.32),
+        (0.87, 0.58, 0.46),
+        (0.50, 0.56, 0.40),
+        (0.30, 0.37, 0.30),
+        (0.66, 0.26, 0.20),
+        (0.42, 0.33, 0.27),
+        (0.12, 0.12, 0.15),
     ],
     np.float32,
 )
@@ -293,7 +339,9 @@ def comic(source: Source, draw: np.random.Generator, paintings: dict[str, list[A
     dots = smoothstep(-0.06, 0.06, screen - (1 - tone))
     middle = smoothstep(0.25, 0.40, 1 - light) * (1 - smoothstep(0.68, 0.82, 1 - light))
     out = to_rgb(lab) * (1 - 0.38 * dots * middle)[..., None]
-    ink = np.maximum(lines(source.light, source.angle, 1.45, 0.968, 60), lines(source.light, source.angle, 0.8, 0.985, 60))
+    ink = np.maximum(
+        lines(source.light, source.angle, 1.45, 0.968, 60), lines(source.light, source.angle, 0.8, 0.985, 60)
+    )
     ink = np.maximum(ink, 1 - smoothstep(0.12, 0.2, light))
     return mix(out, colour(0.04, 0.04, 0.06), ink)
 
@@ -317,12 +365,34 @@ def anime(source: Source, draw: np.random.Generator, paintings: dict[str, list[A
 
 
 POP = np.array(
-    [(0.98, 0.96, 0.9), (0.95, 0.85, 0.1), (0.9, 0.12, 0.16), (0.1, 0.35, 0.8), (0.3, 0.75, 0.9), (0.95, 0.6, 0.66),
-     (0.15, 0.62, 0.35), (0.95, 0.5, 0.12), (0.35, 0.15, 0.5), (0.05, 0.05, 0.07)], np.float32,
+    [
+        (0.98, 0.96, 0.9),
+        (0.95, 0.85, 0.1),
+        (0.9, 0.12, 0.16),
+        (0.1, 0.35, 0.8),
+        (0.3, 0.75, 0.9),
+        (0.95, 0.6, 0.66),
+        (0.15, 0.62, 0.35),
+        (0.95, 0.5, 0.12),
+        (0.35, 0.15, 0.5),
+        (0.05, 0.05, 0.07),
+    ],
+    np.float32,
 )
 POP_DOTS = np.array(
-    [(0.9, 0.2, 0.2), (0.95, 0.45, 0.1), (0.6, 0.05, 0.2), (0.05, 0.1, 0.45), (0.1, 0.3, 0.75), (0.88, 0.15, 0.2),
-     (0.05, 0.35, 0.3), (0.85, 0.15, 0.1), (0.7, 0.1, 0.5), (0.05, 0.05, 0.07)], np.float32,
+    [
+        (0.9, 0.2, 0.2),
+        (0.95, 0.45, 0.1),
+        (0.6, 0.05, 0.2),
+        (0.05, 0.1, 0.45),
+        (0.1, 0.3, 0.75),
+        (0.88, 0.15, 0.2),
+        (0.05, 0.35, 0.3),
+        (0.85, 0.15, 0.1),
+        (0.7, 0.1, 0.5),
+        (0.05, 0.05, 0.07),
+    ],
+    np.float32,
 )
 
 
@@ -374,10 +444,13 @@ def impressionist(source: Source, draw: np.random.Generator, paintings: dict[str
     angle = mix_angles(slant, source.angle, smoothstep(2, 6, source.detail))
     out, height = image, np.full(image.shape[:2], 80, np.float32)
     k = draw.uniform(0.95, 1.2)
-    for i, dab in enumerate((
-        Pass(5.5 * k, 15 * k, 6.5 * k, (7, 15), 0.4, 3), Pass(4.2 * k, 11 * k, 4.4 * k, (7, 14), 0.3, 3),
-        Pass(2.8 * k, 7 * k, 2.8 * k, (5, 13), 0.22, 3, only_detail=(3, 7)),
-    )):
+    for i, dab in enumerate(
+        (
+            Pass(5.5 * k, 15 * k, 6.5 * k, (7, 15), 0.4, 3),
+            Pass(4.2 * k, 11 * k, 4.4 * k, (7, 14), 0.3, 3),
+            Pass(2.8 * k, 7 * k, 2.8 * k, (5, 13), 0.22, 3, only_detail=(3, 7)),
+        )
+    ):
         out, height = paint(out, height, image, angle, source.detail, dab, source.noise, f"dabs{i}")
     return relief(out, height / 255 * 3, 0.36, 0.08)
 
@@ -408,9 +481,13 @@ def van_gogh(source: Source, draw: np.random.Generator, paintings: dict[str, lis
     lab[..., 2:] += 16 * smoothstep(0.6, 0.9, light) - 18 * (1 - smoothstep(0.1, 0.5, light))
     image = to_rgb(lab)
     out, height = 0.7 * image, np.full(image.shape[:2], 60, np.float32)
-    for i, brush in enumerate((
-        Pass(5.2, 34, 5, (8, 7), 0.3, 7), Pass(5, 24, 3.4, (14, 8), 0.25, 7), Pass(2.8, 9, 2.3, (6, 5), 0.2, 4, only_detail=(4, 9)),
-    )):
+    for i, brush in enumerate(
+        (
+            Pass(5.2, 34, 5, (8, 7), 0.3, 7),
+            Pass(5, 24, 3.4, (14, 8), 0.25, 7),
+            Pass(2.8, 9, 2.3, (6, 5), 0.2, 4, only_detail=(4, 9)),
+        )
+    ):
         out, height = paint(out, height, image, angle, source.detail, brush, noise, f"gogh{i}")
     ink = lines(source.light, source.angle, 1.5, 0.965, 40)
     out = mix(out, colour(0.07, 0.10, 0.24), 0.65 * ink)
@@ -452,7 +529,9 @@ def stained_glass(source: Source, draw: np.random.Generator, paintings: dict[str
     x, y = grid(source.light.shape)
     for oy in (-4, 0, 4):
         for ox in (-4, 0, 4):
-            near = cv2.remap(panes.index.astype(np.float32), x + ox, y + oy, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT).astype(np.int32)
+            near = cv2.remap(
+                panes.index.astype(np.float32), x + ox, y + oy, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT
+            ).astype(np.int32)
             away = ((soft - codes[near]) ** 2).sum(-1)
             better = away < best
             best, index = np.where(better, away, best), np.where(better, near, index)
@@ -582,7 +661,15 @@ def vintage(source: Source, draw: np.random.Generator, paintings: dict[str, list
 
 
 IRON = np.array(
-    [(0, 0, 0.02), (0.12, 0.0, 0.36), (0.50, 0.0, 0.58), (0.82, 0.12, 0.42), (0.97, 0.42, 0.08), (1.0, 0.80, 0.12), (1, 1, 0.92)],
+    [
+        (0, 0, 0.02),
+        (0.12, 0.0, 0.36),
+        (0.50, 0.0, 0.58),
+        (0.82, 0.12, 0.42),
+        (0.97, 0.42, 0.08),
+        (1.0, 0.80, 0.12),
+        (1, 1, 0.92),
+    ],
     np.float32,
 )
 

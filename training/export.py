@@ -1,0 +1,65 @@
+"""Put the trained parts into one folder in diffusers layout: `python -m training.export`."""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers.models import AutoencoderTiny, UNet2DConditionModel
+from diffusers.schedulers import DDIMScheduler
+from transformers import CLIPTextModel
+
+from training.train_unet import SCHEDULER
+from training.words import MEDIA, MOODS, TRAINED
+
+HERE = Path(__file__).parent
+INDEX = {
+    "_class_name": "StableDiffusionInstructPix2PixPipeline",
+    "_diffusers_version": "0.30.0",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderTiny"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path("src/kinopaint/models/mini"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    AutoencoderTiny.from_pretrained(args.runs / "autoencoder/vae").half().save_pretrained(args.out / "vae")
+    UNet2DConditionModel.from_pretrained(args.runs / "unet/unet", torch_dtype=torch.float16).save_pretrained(
+        args.out / "unet"
+    )
+    CLIPTextModel.from_pretrained(args.runs / "text/text_encoder", dtype=torch.float16).save_pretrained(
+        args.out / "text_encoder"
+    )
+    # stock pipelines load the other parts in fp32, and transformers would take the files' half precision
+    about = json.loads((args.out / "text_encoder/config.json").read_text())
+    about |= {"dtype": "float32", "torch_dtype": "float32"}
+    (args.out / "text_encoder/config.json").write_text(json.dumps(about, indent=2) + "\n")
+    DDIMScheduler(**SCHEDULER).save_pretrained(args.out / "scheduler")
+    shutil.copytree(args.runs / "text/tokenizer", args.out / "tokenizer", dirs_exist_ok=True)
+    (args.out / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+    styles = {
+        "media": [
+            {"name": name, "trained": name in TRAINED, "phrases": list(phrases)} for name, phrases in MEDIA.items()
+        ],
+        "moods": [{"name": name, "trained": False, "phrases": [name]} for name in MOODS],
+    }
+    (args.out / "styles.json").write_text(json.dumps(styles, indent=1, ensure_ascii=False) + "\n")
+    shutil.copy(HERE / "recommended.json", args.out / "kinopaint.json")
+    size = sum(f.stat().st_size for f in args.out.rglob("*") if f.is_file())
+    print(f"{args.out}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

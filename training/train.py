@@ -1,0 +1,26 @@
+"""All stages in order: `python -m training.train --data ../shared/data`. Each resumes where it stopped."""
+
+import argparse
+import subprocess
+import sys
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="folder with photos/, paintings/ and videos/")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the minutes of every stage")
+    args = parser.parse_args()
+    stages: list[list[str]] = [
+        ["render_shards", "--data", args.data, "--rounds", "5"],
+        ["train_autoencoder", "--minutes", str(18 * args.scale)],
+        ["train_text", "--minutes", str(7 * args.scale)],
+        ["train_unet", "--data", args.data, "--minutes", str(80 * args.scale)],
+        ["export"],
+    ]
+    for stage in stages:
+        print("::", " ".join(stage), flush=True)
+        subprocess.run([sys.executable, "-m", f"training.{stage[0]}", *stage[1:]], check=True)
+
+
+if __name__ == "__main__":
+    main()

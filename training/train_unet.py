@@ -1,0 +1,257 @@
+"""Stage 3, the denoiser: `python -m training.train_unet --minutes 75`.
+
+Latents of all shards are cached once; crops are taken in latent space (16x16, later larger and mixed), captions are
+drawn fresh from the lexicon and their text states kept in a bank. v-prediction, timesteps shifted towards noise,
+where photograph and words decide the picture; text, image or both are dropped so that every guidance branch is trained.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from diffusers.models import AutoencoderTiny, UNet2DConditionModel
+from diffusers.schedulers import DDIMScheduler
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from training.data import pictures
+from training.render_shards import slug
+from training.train_autoencoder import CHANNELS
+from training.words import IDENTITY, TRAINED, caption, train_phrases
+
+CONFIG = {
+    "sample_size": 32,
+    "in_channels": 2 * CHANNELS,
+    "out_channels": CHANNELS,
+    "block_out_channels": (64, 128, 192, 256),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "cross_attention_dim": 256,
+    "attention_head_dim": 4,
+    "norm_num_groups": 32,
+}
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+# media whose texture is hard to learn are seen more often, those that only grade tones less often
+EASY = {"thermal camera image", "film noir", "faded vintage photograph", "blueprint", "neon (cyberpunk)"}
+HARD = {
+    "oil painting",
+    "watercolor painting",
+    "pencil sketch",
+    "pen and ink drawing with cross-hatching",
+    "mosaic of tiles",
+    "swirling post-impressionist painting (van Gogh)",
+    "stained glass window",
+    "pop art with halftone dots",
+}
+
+
+def cache_latents(
+    vae: AutoencoderTiny, shards: Path, out: Path, excluded: set[str]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """{folder: {picture: latent [16, h/8, w/8] fp16}}; pictures in the cache are kept, held-out ones skipped."""
+    store = torch.load(out, weights_only=True) if out.exists() else {}
+    vae = vae.eval().to(memory_format=torch.channels_last)
+    new = 0
+    for folder in sorted(p for p in shards.iterdir() if p.is_dir()):
+        known = store.setdefault(folder.name, {})
+        for file in sorted(folder.glob("*.jpg")):
+            if file.stem in known or file.stem in excluded:
+                continue
+            image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+            image = image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8]
+            pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                known[file.stem] = (
+                    vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latents[0].half().clone()
+                )
+            new += 1
+    if new:
+        torch.save(store, out)
+    print(f"latents: {sum(map(len, store.values()))} ({new} new)", flush=True)
+    return store
+
+
+class Words:
+    """Text states of many captions for every medium, from the frozen text encoder."""
+
+    def __init__(self, folder: Path, each: int, seed: int) -> None:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
+        rng = np.random.default_rng(seed)
+
+        def encode(texts: list[str]) -> torch.Tensor:
+            ids = tokenizer(
+                texts,
+                padding="max_length",
+                truncation=True,
+                max_length=encoder.config.max_position_embeddings,
+                return_tensors="pt",
+            ).input_ids
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                return encoder(input_ids=ids).last_hidden_state.to(torch.bfloat16).clone()
+
+        self.states = {}
+        for medium in TRAINED:
+            phrases = train_phrases(medium)
+            self.states[medium] = encode(
+                [medium, *(caption(phrases[int(rng.integers(len(phrases)))], rng) for _ in range(each - 1))]
+            )
+        self.states["identity"] = encode([caption(p, rng) for p in IDENTITY for _ in range(4)])
+        self.empty = encode([""])[0]
+
+
+class Triples:
+    """Random (photo latent, target latent, text state) batches of one crop size."""
+
+    def __init__(self, store: dict[str, dict[str, torch.Tensor]], words: Words, seed: int, step: int = 0) -> None:
+        self.words, self.rng = words, np.random.default_rng([seed, step])
+        photos = store["photo"]
+        self.photos = [photos[n] for n in sorted(photos)]
+        self.pairs = {m: [(photos[n], z) for n, z in sorted(store[slug(m)].items())] for m in TRAINED}
+        weights = np.array([1.6 if m in HARD else 0.6 if m in EASY else 1.0 for m in TRAINED])
+        self.weights = weights / weights.sum()
+        print({m: len(p) for m, p in self.pairs.items()}, flush=True)
+
+    def batch(
+        self, count: int, height: int, width: int, identity: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        source = torch.empty(count, CHANNELS, height, width, dtype=torch.float16)
+        target, text = torch.empty_like(source), torch.empty(count, *self.words.empty.shape, dtype=torch.bfloat16)
+        for i in range(count):
+            if self.rng.random() < identity:
+                photo = rendering = self.photos[int(self.rng.integers(len(self.photos)))]
+                states = self.words.states["identity"]
+            else:
+                medium = TRAINED[int(self.rng.choice(len(TRAINED), p=self.weights))]
+                photo, rendering = self.pairs[medium][int(self.rng.integers(len(self.pairs[medium])))]
+                states = self.words.states[medium]
+            y = int(self.rng.integers(rendering.shape[1] - height + 1))
+            x = int(self.rng.integers(rendering.shape[2] - width + 1))
+            crop = (slice(None), slice(y, y + height), slice(x, x + width))
+            source[i], target[i] = photo[crop], rendering[crop]
+            text[i] = states[int(self.rng.integers(len(states)))]
+        drop = torch.from_numpy(self.rng.random(count))
+        text[(drop < 0.06) | ((drop >= 0.12) & (drop < 0.18))] = self.words.empty
+        source[(drop >= 0.06) & (drop < 0.18)] = 0
+        return source.float(), target.float(), text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--shards", type=Path, default=Path("runs/shards"))
+    parser.add_argument("--vae", type=Path, default=Path("runs/autoencoder/vae"))
+    parser.add_argument("--text", type=Path, default=Path("runs/text"))
+    parser.add_argument("--out", type=Path, default=Path("runs/unet"))
+    parser.add_argument("--minutes", type=float, default=75)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--captions", type=int, default=160, help="captions per medium")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--large-from", type=float, default=0.75, help="share of the time after which crops are 256 px")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    excluded = {p.name for p in pictures(args.data) if p.held_out}
+    store = cache_latents(AutoencoderTiny.from_pretrained(args.vae), args.shards, args.out / "latents.pt", excluded)
+    words = Words(args.text, args.captions, args.seed)
+    model = UNet2DConditionModel(**CONFIG).to(memory_format=torch.channels_last)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters", flush=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    step, spent, seen, checkpoint = 0, 0.0, 0, args.out / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, spent, seen = state["step"], state["spent"], state["seen"]
+    data = Triples(store, words, args.seed, step)
+    limit, last = 60 * args.minutes, time.time()
+    losses: list[float] = []
+
+    def save() -> None:
+        part = checkpoint.with_suffix(".part")
+        torch.save(
+            {
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+                "spent": spent,
+                "seen": seen,
+            },
+            part,
+        )
+        part.replace(checkpoint)
+        source = average.module if int(average.n_averaged) > 300 else model
+        weights = {k: v.half().contiguous() for k, v in source.state_dict().items()}
+        export = UNet2DConditionModel(**CONFIG).half()
+        export.load_state_dict(weights)
+        export.save_pretrained(args.out / "unet")
+
+    while spent < limit:
+        share = spent / limit
+        rate = float(args.rate * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * np.cos(np.pi * share)) + 2e-5)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        if share < args.large_from:
+            height, width, count = 16, 16, args.batch
+        else:
+            height, width = ((32, 32), (24, 36), (36, 24), (16, 32), (36, 36))[step % 5]
+            count = max(args.batch * 256 // (height * width), 4)
+        source, target, text = data.batch(count, height, width, identity=0.5 if seen < 10_000 else 0.06)
+        u = torch.rand(count)
+        t = (u**0.6 * 1000).long().clamp(0, 999)
+        a, s = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
+        noise = torch.randn_like(target)
+        noisy = a * target + s * noise
+        with torch.autocast("cpu", torch.bfloat16):
+            inputs = torch.cat([noisy, source], 1).contiguous(memory_format=torch.channels_last)
+            v = model(inputs, t, encoder_hidden_states=text).sample.float()
+        loss = (v - (a * noise - s * target)).square().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        if share > 0.5:
+            average.update_parameters(model)
+        losses.append(loss.item())
+        step, seen = step + 1, seen + count
+        spent, last = spent + time.time() - last, time.time()
+        if step % 100 == 0:
+            row = {
+                "step": step,
+                "minutes": round(spent / 60, 2),
+                "seen": seen,
+                "loss": round(float(np.mean(losses[-100:])), 4),
+                "rate": round(rate, 6),
+            }
+            with open(args.out / "log.jsonl", "a") as log:
+                log.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+        if step % 1000 == 0:
+            save()
+            last = time.time()
+    save()
+
+
+if __name__ == "__main__":
+    main()
