@@ -51,7 +51,7 @@ demo: $(VENV)/.package
 	@set -eu; mkdir -p out; \
 	if [ -n "$$VIDEO" ]; then clip="$$VIDEO"; else clip=out/demo-clip.mp4; $(BIN)/python -m kinopaint.demo "$$clip"; fi; \
 	name=$$(basename "$$clip"); result="$${OUT:-out/$${name%.*}-painted.mp4}"; \
-	$(OFFLINE) $(BIN)/kinopaint stylize --overwrite --output "$$result" -- "$$clip" "$$PROMPT"; \
+	$(OFFLINE) $(BIN)/kinopaint stylize --overwrite --output "$$result" $(ARGS) -- "$$clip" "$$PROMPT"; \
 	echo "source: $$clip"; echo "result: $$result"
 
 # One thread: the models of the tests are so small that sharing them out costs more than it gains.
