@@ -42,10 +42,15 @@ def main() -> None:
     CLIPTextModel.from_pretrained(args.runs / "text/text_encoder", dtype=torch.float16).save_pretrained(
         args.out / "text_encoder"
     )
-    # stock pipelines load the other parts in fp32, and transformers would take the files' half precision
-    about = json.loads((args.out / "text_encoder/config.json").read_text())
-    about |= {"dtype": "float32", "torch_dtype": "float32"}
-    (args.out / "text_encoder/config.json").write_text(json.dumps(about, indent=2) + "\n")
+    for part, changes in {
+        "unet": {},
+        "vae": {"block_out_channels": None},  # the class derives this entry itself, and warns where a file gives it
+        # stock pipelines load the other parts in fp32, and transformers would take the files' half precision
+        "text_encoder": {"dtype": "float32", "torch_dtype": "float32"},
+    }.items():
+        file = args.out / part / "config.json"
+        config = json.loads(file.read_text()) | {"_name_or_path": None} | changes
+        file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}, indent=2) + "\n")
     DDIMScheduler(**SCHEDULER).save_pretrained(args.out / "scheduler")
     shutil.copytree(args.runs / "text/tokenizer", args.out / "tokenizer", dirs_exist_ok=True)
     (args.out / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
