@@ -42,7 +42,7 @@ $(VENV)/.dev: $(VENV)/.test
 	$(PIP) --editable ".[dev]"
 	@touch $@
 
-$(VENV)/.train: $(VENV)/.train
+$(VENV)/.train: $(VENV)/.package
 	$(PIP) --editable ".[train]"
 	@touch $@
 
