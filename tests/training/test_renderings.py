@@ -1,0 +1,40 @@
+"""The renderings that the embedded model learns from are pure functions of picture, medium and seed."""
+
+import cv2
+import numpy as np
+import pytest
+from training.renderings.media import MEDIA, render
+from training.words import TRAINED
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    table = np.random.default_rng(0).random((12, 16, 3), np.float32)
+    return np.clip(cv2.resize(table, (128, 96), interpolation=cv2.INTER_CUBIC), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def paintings():
+    rng = np.random.default_rng(1)
+    return {folder: [rng.random((40, 50, 3), np.float32)] for folder in ("ukiyo-e", "impressionism", "van-gogh")}
+
+
+def test_every_trained_medium_has_a_rendering():
+    assert set(TRAINED) <= set(MEDIA)
+
+
+@pytest.mark.parametrize("medium", MEDIA)
+def test_same_arguments_give_the_same_pixels(medium, photograph, paintings):
+    first = render(photograph, medium, 7, paintings)
+    assert first.shape == photograph.shape
+    assert first.dtype == np.float32
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert np.array_equal(first, render(photograph, medium, 7, paintings))
+    assert np.abs(first - photograph).mean() > 0.02
+
+
+def test_noise_stays_on_the_canvas_when_the_picture_grows(photograph, paintings):
+    from training.renderings.blocks import Noise
+
+    assert np.array_equal(Noise(3, (96, 128)).white("paper"), Noise(3, (200, 300)).white("paper")[:96, :128])
