@@ -12,9 +12,9 @@ def main() -> None:
     args = parser.parse_args()
     stages: list[list[str]] = [
         ["render_shards", "--data", args.data, "--rounds", "5"],
-        ["train_autoencoder", "--minutes", str(18 * args.scale)],
+        ["train_autoencoder", "--minutes", str(28 * args.scale)],
         ["train_text", "--minutes", str(7 * args.scale)],
-        ["train_unet", "--data", args.data, "--minutes", str(80 * args.scale)],
+        ["train_unet", "--data", args.data, "--minutes", str(46 * args.scale)],
         ["export"],
     ]
     for stage in stages:
