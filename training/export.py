@@ -11,7 +11,7 @@ from diffusers.schedulers import DDIMScheduler
 from transformers import CLIPTextModel
 
 from training.train_unet import SCHEDULER
-from training.words import MEDIA, MOODS, TRAINED
+from training.words import MEDIA, MOODS, NOT_LEARNT, TRAINED
 
 HERE = Path(__file__).parent
 INDEX = {
@@ -56,7 +56,8 @@ def main() -> None:
     (args.out / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
     styles = {
         "media": [
-            {"name": name, "trained": name in TRAINED, "phrases": list(phrases)} for name, phrases in MEDIA.items()
+            {"name": name, "trained": name in TRAINED and name not in NOT_LEARNT, "phrases": list(phrases)}
+            for name, phrases in MEDIA.items()
         ],
         "moods": [{"name": name, "trained": False, "phrases": [name]} for name in MOODS],
     }

@@ -57,6 +57,9 @@ TRAINED = (
     "faded vintage photograph", "thermal camera image",
 )
 
+# of these, what the model's pictures do not show yet: not offered as trained
+NOT_LEARNT = ("pixel art",)
+
 TEMPLATES = (
     "{}", "{}", "{}", "{}", "make it {}", "make it look like {}", "turn this into {}", "turn it into {}", "in the style of {}",
     "as {}", "{} style", "{}, highly detailed", "convert the video to {}", "a picture in {} style", "restyle as {}",

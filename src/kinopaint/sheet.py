@@ -52,9 +52,9 @@ def write_picture(path: Path, picture: Picture) -> None:
     """Write an RGB picture as PNG, JPEG or WebP, by the ending of `path`; whole or not at all. Raises OutputError."""
     part = path.with_name(f".kinopaint-{path.name}.part")
     try:
-        done, data = cv2.imencode(
-            path.suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
-        )
+        kind = path.suffix.lower()
+        options = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY) if kind in (".jpg", ".jpeg") else ()
+        done, data = cv2.imencode(kind, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
         if not done:
             raise ValueError(path.suffix)
         part.write_bytes(data.tobytes())
