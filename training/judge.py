@@ -36,7 +36,7 @@ def features(picture: np.ndarray) -> np.ndarray:
     gx, gy = cv2.Scharr(lab[..., 0], cv2.CV_32F, 1, 0), cv2.Scharr(lab[..., 0], cv2.CV_32F, 0, 1)
     turn = ((np.arctan2(gy, gx) % np.pi) / np.pi * 8).astype(int) % 8
     energy = np.bincount(turn.ravel(), np.hypot(gx, gy).ravel(), 8)
-    return np.array([*out, *(energy / energy.sum())], np.float64)
+    return np.array([*out, *(energy / max(energy.sum(), 1e-9))], np.float64)
 
 
 class Classifier:
