@@ -26,6 +26,19 @@ from kinopaint.errors import ModelError, SettingsError
 from kinopaint.methods._settings import check_settings, setting
 from kinopaint.types import Clip, Frames, Latents, Prompt, Window, WindowPlan
 
+_PAPER: Mapping[str, Any] = {
+    "s_image": 1.5,
+    "s_text": 7.5,
+    "s_mask": 0.5,
+    "text_branch": "null_image",
+    "mask_mode": "masked_content",
+    "clip_strength": 0.02,
+    "clip_shift": "state",
+    "init": "noised_input",
+    "num_inference_steps": 30,
+    "temporal": "net",
+}
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -78,30 +91,8 @@ class StyleAVideo:
     )
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {
-            "s_image": 1.5,
-            "s_text": 7.5,
-            "s_mask": 0.5,
-            "text_branch": "null_image",
-            "mask_mode": "masked_content",
-            "clip_strength": 0.02,
-            "clip_shift": "state",
-            "init": "noised_input",
-            "num_inference_steps": 30,
-            "temporal": "net",
-        },
-        "paper-literal": {
-            "s_image": 1.5,
-            "s_text": 7.5,
-            "s_mask": 0.5,
-            "text_branch": "null_image",
-            "mask_mode": "masked_content",
-            "clip_strength": 0.02,
-            "clip_shift": "eval_only",
-            "init": "noised_input",
-            "num_inference_steps": 30,
-            "temporal": "net",
-        },
+        "paper": _PAPER,
+        "paper-literal": {**_PAPER, "clip_shift": "eval_only"},
         "ip2p": {
             "s_image": 1.5,
             "s_text": 7.5,
