@@ -117,12 +117,15 @@ class Words:
 class Triples:
     """Random (photo latent, target latent, text state) batches of one crop size."""
 
-    def __init__(self, store: dict[str, dict[str, torch.Tensor]], words: Words, seed: int, step: int = 0) -> None:
+    def __init__(
+        self, store: dict[str, dict[str, torch.Tensor]], words: Words, focus: set[str], seed: int, step: int = 0
+    ) -> None:
         self.words, self.rng = words, np.random.default_rng([seed, step])
         photos = store["photo"]
         self.photos = [photos[n] for n in sorted(photos)]
         self.pairs = {m: [(photos[n], z) for n, z in sorted(store[slug(m)].items())] for m in TRAINED}
         weights = np.array([1.6 if m in HARD else 0.6 if m in EASY else 1.0 for m in TRAINED])
+        weights *= np.array([5.0 if m in focus else 1.0 for m in TRAINED])
         self.weights = weights / weights.sum()
         print({m: len(p) for m, p in self.pairs.items()}, flush=True)
 
@@ -161,6 +164,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--focus", nargs="*", default=[], metavar="MEDIUM", help="media seen five times as often")
     parser.add_argument("--captions", type=int, default=160, help="captions per medium")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--large-from", type=float, default=0.75, help="share of the time after which crops are 256 px")
@@ -183,7 +187,7 @@ def main() -> None:
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, spent, seen = state["step"], state["spent"], state["seen"]
-    data = Triples(store, words, args.seed, step)
+    data = Triples(store, words, set(args.focus), args.seed, step)
     limit, last = 60 * args.minutes, time.time()
     losses: list[float] = []
 
