@@ -79,13 +79,9 @@ def stylize(
         for doubt in _doubts(ready, heard=progress is not None):
             warn(doubt)
         begin = time.monotonic()
-        told = {
-            "method": job.method_name,
-            "model": job.model,
-            "steps": _steps(ready.method),
-            "device": str(ready.parts.device),
-        }
-        listen({"event": "start", "frames": clip.expected_frames, **told, "work_size": list(sizes.padded)})
+        listen(
+            {"event": "start", "frames": clip.expected_frames, **_settings_told(ready), "work_size": list(sizes.padded)}
+        )
         with open_writer(
             job.output,
             source=clip.info,
@@ -134,14 +130,10 @@ def preview(
         for doubt in _doubts(ready, heard=progress is not None):
             warn(doubt)
         begin = time.monotonic()
-        told = {
-            "method": job.method_name,
-            "model": job.model,
-            "steps": _steps(ready.method),
-            "device": str(ready.parts.device),
-        }
         chosen = _spread(ready.clip, count)
-        listen({"event": "start", "frames": len(chosen), **told, "work_size": list(ready.sizes.padded)})
+        listen(
+            {"event": "start", "frames": len(chosen), **_settings_told(ready), "work_size": list(ready.sizes.padded)}
+        )
         pairs = list(painted_frames(ready, chosen, count=len(chosen), on_progress=_teller(listen, begin)))
         sources = [(frame.image, f"{float(frame.time):.2f} s") for frame, _ in pairs]
         results = [(painted, job.prompt.text) for _, painted in pairs]
@@ -278,6 +270,16 @@ def _spread(clip: ClipReader, count: int) -> list[Frame]:
         if frame.index >= max(wanted):
             break
     return chosen
+
+
+def _settings_told(ready: Ready) -> dict[str, Any]:
+    """What a `start` event says about the run, besides its frames."""
+    return {
+        "method": ready.job.method_name,
+        "model": ready.job.model,
+        "steps": _steps(ready.method),
+        "device": str(ready.parts.device),
+    }
 
 
 def _steps(method: Any) -> int | None:
