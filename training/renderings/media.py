@@ -330,7 +330,6 @@ def comic(source: Source, draw: np.random.Generator, paintings: dict[str, list[A
     flat = posterise(light**0.9, 4, 0.06)
     lab[..., 0] = 100 * (0.12 + 0.88 * flat)
     lab[..., 1:] *= 1.6
-    out = to_rgb(lab)
     period = 5.5
     x, y = grid(light.shape)
     u, v = (x + y) * np.float32(np.pi * 1.4142 / period), (x - y) * np.float32(np.pi * 1.4142 / period)
