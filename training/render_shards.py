@@ -61,10 +61,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--media", nargs="*", default=TRAINED, metavar="MEDIUM", help="only these")
     args = parser.parse_args()
     todo = pictures(args.data)
     rng = np.random.default_rng(args.seed)
-    for medium in ["photo", *map(slug, TRAINED)]:
+    for medium in ["photo", *map(slug, args.media)]:
         (args.out / medium).mkdir(parents=True, exist_ok=True)
     started, done = time.time(), 0
     # OpenCV's threads do not survive a fork
@@ -72,7 +73,8 @@ def main() -> None:
         for round_ in range(args.rounds):
             order = rng.permutation(len(todo))
             shift = rng.permutation(len(todo))
-            jobs = [(todo[i], [TRAINED[int(shift[i] + 7 * round_) % len(TRAINED)]], args.out, args.seed) for i in order]
+            chosen = [args.media[int(shift[i] + 7 * round_) % len(args.media)] for i in range(len(todo))]
+            jobs = [(todo[i], [chosen[i]], args.out, args.seed) for i in order]
             for count in pool.imap_unordered(work, jobs, chunksize=4):
                 done += count
                 if done % 100 == 0 and count:

@@ -126,26 +126,31 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--noise", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="folder of weights to start from, such as models/mini/vae")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    model = AutoencoderTiny(**CONFIG).to(memory_format=torch.channels_last)
+    model = AutoencoderTiny(**CONFIG)
     initialise(model)
+    if args.init:
+        model.load_state_dict(AutoencoderTiny.from_pretrained(args.init, torch_dtype=torch.float32).state_dict())
+    model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=1e-4, betas=(0.9, 0.98))
     store = Store(args.shards, args.seed)
     store.refresh()
     step, spent, checkpoint = 0, 0.0, args.out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent = state["step"], state["spent"]
-        store.rng = np.random.default_rng([args.seed, step])
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
     )
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, spent = state["step"], state["spent"]
+        store.rng = np.random.default_rng([args.seed, step])
     limit, last, running = 60 * args.minutes, time.time(), 0.0
     while spent < limit:
         share = spent / limit
@@ -173,7 +178,13 @@ def main() -> None:
         if step % 300 == 0:
             store.refresh()
             torch.save(
-                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "spent": spent},
+                {
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "step": step,
+                    "spent": spent,
+                },
                 checkpoint,
             )
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

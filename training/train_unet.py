@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="folder of weights to start from, such as models/mini/unet")
     parser.add_argument("--focus", nargs="*", default=[], metavar="MEDIUM", help="media seen five times as often")
     parser.add_argument("--captions", type=int, default=160, help="captions per medium")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -176,6 +177,8 @@ def main() -> None:
     store = cache_latents(AutoencoderTiny.from_pretrained(args.vae), args.shards, args.out / "latents.pt", excluded)
     words = Words(args.text, args.captions, args.seed)
     model = UNet2DConditionModel(**CONFIG)  # not channels_last: its group norm is slow on small maps
+    if args.init:
+        model.load_state_dict(UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32).state_dict())
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters", flush=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod
