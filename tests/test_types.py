@@ -1,5 +1,7 @@
 """Windows: every frame is written once, and no more frames are held than the plan says."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -37,6 +39,24 @@ def test_every_frame_is_fresh_once(plan, count):
             assert set(context) == {*range(first - plan.overlap, first), *plan.anchors}
             before = windows[index - 1]
             assert {before.numbers[place] for place in before.carried} == set(context)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+@pytest.mark.parametrize("cuts", [(1,), (7,), (3, 4, 20), (8, 16, 24), (30, 99)])
+def test_each_shot_is_cut_like_a_video_of_its_own(plan, cuts):
+    count = 31
+    windows = list(plan.cut(frames(count), cuts))
+    assert [number for window in windows for number in window.fresh_numbers] == list(range(count))
+    assert [window.index for window in windows] == list(range(len(windows)))
+    assert [window.numbers[0] for window in windows if window.opens_shot] == [0, *(c for c in cuts if c < count)]
+    edges = [0, *(c for c in cuts if c < count), count]
+    alone = [
+        tuple(number + first for number in window.numbers)
+        for first, end in pairwise(edges)
+        for window in plan.cut(frames(end - first))
+    ]
+    assert [window.numbers for window in windows] == alone
+    assert [len(window.numbers) for window in windows] == plan.lengths(count, cuts)
 
 
 def test_frames_are_drawn_only_when_needed():

@@ -93,9 +93,8 @@ def plan(input: str | PathLike[str], prompt: str, output: str | PathLike[str], *
 def make_plan(ready: Ready) -> Plan:
     """Count, and try one window."""
     cut, frames = ready.method.windows, ready.clip.expected_frames
-    fresh = cut.size - cut.overlap - len(cut.anchors)
-    windows = 1 + max(0, -(-(frames - cut.size) // fresh))
-    shown = frames + (windows - 1) * (cut.size - fresh)  # frames through the network, context counted again
+    lengths = cut.lengths(frames)
+    windows, shown = len(lengths), sum(lengths)  # frames through the network, context counted again
     whole = min(cut.size, frames)
 
     # The fewest steps of which one is made, and two: with strength 0.5 these are 2 and 4.

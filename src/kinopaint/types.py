@@ -1,8 +1,9 @@
 """The values that pass between the parts: shape-annotated tensors, prompts, clips and windows of frames."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -39,11 +40,14 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Clip:
-    """What is known of a video before its frames are read: their size as the model sees it, and how many there are."""
+    """What is known of a video before its frames are read: their size as the model sees it, how many there are, and
+    the numbers of the frames, above 0 and rising, with which a new shot begins.
+    """
 
     height: int
     width: int
     count: int | None = None  # None: not known, as for a live source
+    cuts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Window:
     """Some frames that are denoised together; only the `fresh` ones are written.
 
     `numbers` are the frames' places in the video, from 0. Context frames (anchors, then overlap) come first.
-    `carried` are the positions, in this window, of the frames that the next window will see again.
+    `carried` are the positions, in this window, of the frames that the next window will see again. All frames are of
+    one shot; `opens_shot` marks its first window, where chained methods start anew.
     """
 
     index: int
@@ -59,6 +64,7 @@ class Window:
     numbers: tuple[int, ...]
     fresh: slice
     carried: tuple[int, ...] = ()
+    opens_shot: bool = False
 
     @property
     def fresh_numbers(self) -> tuple[int, ...]:
@@ -69,8 +75,8 @@ class Window:
 class WindowPlan:
     """How a video is cut: windows of at most `size` frames, of which some were written by earlier windows.
 
-    `overlap` is the number of frames just before the window, `anchors` are frame numbers that every later window
-    sees (0 is the first frame). Raises SettingsError (KP-SETTING-WINDOWS) if no room is left for fresh frames.
+    `overlap` is the number of frames just before the window, `anchors` are frame numbers that every later window of
+    the shot sees (0 is its first frame). Raises SettingsError (KP-SETTING-WINDOWS) if no room is left for fresh frames.
     """
 
     size: int = 8
@@ -117,34 +123,57 @@ class WindowPlan:
             else (f"{self.size}:{self.overlap}" if self.overlap else f"{self.size}")
         )
 
-    def cut(self, frames: Iterable[Frame]) -> Iterator[Window]:
-        """Yield windows in order; every frame is fresh in exactly one of them.
+    def cut(self, frames: Iterable[Frame], cuts: Sequence[int] = ()) -> Iterator[Window]:
+        """Yield windows in order; every frame is fresh in exactly one of them, and none spans one of the `cuts`.
 
         Frames are drawn from `frames` only as they are needed, and never more than one window is held.
         """
         source = enumerate(frames)
+        index = 0
+        for first, end in zip((0, *cuts), (*cuts, None), strict=True):
+            for window in self._cut_shot(source, first, end):
+                yield replace(window, index=index)
+                index += 1
+
+    def _cut_shot(self, source: Iterator[tuple[int, Tensor]], first: int, end: int | None) -> Iterator[Window]:
+        """The windows of the frames from number `first` up to, not including, `end`."""
         kept_anchors: dict[int, Tensor] = {}
         recent: deque[tuple[int, Tensor]] = deque(maxlen=self.overlap)
-        index = 0
+        following = first
         while True:
             tail = {number for number, _ in recent}
             context = [pair for pair in kept_anchors.items() if pair[0] not in tail] + list(recent)
-            fresh = _take(source, self.size - len(context))
+            room = self.size - len(context)
+            fresh = _take(source, room if end is None else min(room, end - following))
             if not fresh:
                 return
-            kept_anchors |= {number: frame for number, frame in fresh if number in self.anchors}
+            kept_anchors |= {number: frame for number, frame in fresh if number - first in self.anchors}
             recent.extend(fresh)
             held = context + fresh
             numbers = tuple(number for number, _ in held)
             seen_again = {*kept_anchors, *(number for number, _ in recent)}
             yield Window(
-                index,
+                0,
                 torch.stack([frame for _, frame in held]),
                 numbers,
                 slice(len(context), len(held)),
                 tuple(place for place, number in enumerate(numbers) if number in seen_again),
+                opens_shot=following == first,
             )
-            index += 1
+            following += len(fresh)
+
+    def lengths(self, count: int, cuts: Sequence[int] = ()) -> list[int]:
+        """How many frames each window holds, context included, of a video with `count` frames."""
+        found = []
+        inside = [cut for cut in cuts if cut < count]
+        for first, end in pairwise((0, *inside, count)):
+            done = 0
+            while done < end - first:
+                context = len({*range(done - self.overlap, done), *self.anchors}) if done else 0
+                fresh = min(self.size - context, end - first - done)
+                found.append(context + fresh)
+                done += fresh
+        return found
 
 
 def _take(source: Iterator[tuple[int, Tensor]], count: int) -> list[tuple[int, Tensor]]:

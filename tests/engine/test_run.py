@@ -60,6 +60,11 @@ def test_a_chained_method_hands_its_carry_on(plan, parts):
     assert run(RunningSum(plan), frames(), parts)[:, 0, 0, 0].tolist() == [0, 1, 3, 6, 10]
 
 
+def test_a_chained_method_starts_anew_at_a_cut(parts):
+    windows = stylize_windows(RunningSum(), frames(), replace(CLIP, cuts=(2, 4)), PROMPT, parts)
+    assert torch.cat([result for _, result in windows])[:, 0, 0, 0].tolist() == [0, 1, 2, 5, 4]
+
+
 def test_frames_are_read_only_as_far_as_results_are_taken(parts):
     drawn = []
     source = (drawn.append(number) or frame for number, frame in enumerate(frames(100)))

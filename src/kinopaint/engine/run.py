@@ -44,7 +44,7 @@ class ChainedMethod(Protocol[Shared, Carry]):
     def prepare(self, clip: Clip, prompt: Prompt, parts: Components) -> Shared: ...
 
     def start(self, shared: Shared) -> Carry:
-        """What the first window gets in place of a predecessor's carry."""
+        """What the first window of a shot gets in place of a predecessor's carry."""
         ...
 
     def stylize(self, window: Window, shared: Shared, carry: Carry, parts: Components) -> tuple[Frames, Carry]: ...
@@ -77,14 +77,15 @@ def stylize_windows(
 ) -> Iterator[tuple[Window, Frames]]:
     """Yield each window with its fresh frames restyled, as soon as they are done.
 
-    `frames` are drawn lazily and all have the size that `clip` names. `on_progress` is called after each prediction
-    and after each window. `exact` gives the parts in full precision: a window whose result is not finite is done again
-    with them, and so are all later ones. Raises ModelError (KP-RESULT-NONFINITE) if that does not help, ShapeError if
-    the method returns another number of frames than the window has fresh ones.
+    No window spans one of the clip's cuts, and a chained method starts anew after each. `frames` are drawn lazily and
+    all have the size that `clip` names. `on_progress` is called after each prediction and after each window. `exact`
+    gives the parts in full precision: a window whose result is not finite is done again with them, and so are all later
+    ones. Raises ModelError (KP-RESULT-NONFINITE) if that does not help, ShapeError if the method returns another number
+    of frames than the window has fresh ones.
     """
     shared = method.prepare(clip, prompt, parts)
     chained = cast("ChainedMethod[Any, Any]", method) if hasattr(method, "start") else None
-    carry = chained.start(shared) if chained else None
+    carry: Any = None
 
     def run(window: Window, watched: Components) -> tuple[Frames, Any]:
         if chained:
@@ -92,7 +93,9 @@ def stylize_windows(
         return cast("Method[Any]", method).stylize(window, shared, watched), None
 
     done = 0
-    for window in method.windows.cut(frames):
+    for window in method.windows.cut(frames, clip.cuts):
+        if chained and window.opens_shot:
+            carry = chained.start(shared)
         result, following = run(window, _watched(parts, window, done, clip, on_progress))
         if not torch.isfinite(result).all() and exact and parts.dtype != torch.float32:
             warnings.warn(f"{parts.dtype} gave values that are not finite; going on in float32", stacklevel=2)
