@@ -1,0 +1,186 @@
+"""One encoded video stream with its copied neighbours in one container."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from fractions import Fraction
+from math import lcm
+
+import av
+from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
+
+from kinopaint.video.codecs import CODECS, Codec
+from kinopaint.video.color import BT709, FromRgb
+from kinopaint.video.delivery import COLOR
+from kinopaint.video.frame import Frame, Image
+from kinopaint.video.palette import Palette
+from kinopaint.video.passthrough import Passthrough
+from kinopaint.video.probe import ClipInfo
+from kinopaint.video.sizing import Size
+from kinopaint.video.target import Target
+
+_STRUCTURAL_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "kinopaint"}
+_GRID = {"matroska": 1000, "webm": 1000, "gif": 100}  # ticks per second where the container does not take any clock
+_MOVIE_CLOCK_LIMIT = 10_000_000  # ticks per second of the MP4 movie header; beyond that players get odd
+
+
+class VideoSink:
+    """The encoder, the muxer and the copied streams of one output."""
+
+    def __init__(self, target: Target) -> None:
+        source, codec, size = target.source, CODECS[target.codec], target.size
+        self._muxer, self._warnings, self._base = str(target.muxer), target.warnings, source.time_base
+        self._durations: dict[int, int] = {}
+        self._through: Passthrough | None = None
+        self._last_pts: int | None = None
+        self._rounded = False
+        self.sample_aspect_ratio = _pixel_shape(source, size)
+        if self.sample_aspect_ratio != 1 and not _keeps_pixel_shape(target):
+            self._warnings.append(
+                f"the pixel shape {self.sample_aspect_ratio} cannot be stored as {target.codec} in this format, and "
+                "the picture will look too narrow or too wide; .mp4 keeps it"
+            )
+            self.sample_aspect_ratio = Fraction(1)
+        odd = size[0] % 2 or size[1] % 2
+        self.pixel_format = codec.odd_format if odd else codec.pixel_format
+        if odd and codec.odd_format == "yuv444p":
+            self._warnings.append(
+                f"the odd size {size[0]}x{size[1]} is kept by writing 4:4:4 colour, which some players cannot show"
+            )
+        options = target.options
+        if self._muxer in ("mp4", "mov") and not (_is_even(source) and target.selection.every == 1):
+            options |= codec.no_b_frames  # reordered frames of uneven length get wrong times in MP4
+        if target.codec == "av1":
+            os.environ.setdefault("SVT_LOG", "0")  # else the library prints its settings on standard error
+        if target.codec == "ffv1":
+            options["slices"] = "4" if min(size) >= 16 else "1"
+        self._output = av.open(
+            str(target.path), "w", format=self._muxer, container_options=_muxer_options(self._muxer, source)
+        )
+        try:
+            self._palette = Palette(size) if self._muxer == "gif" else None
+            if self._palette is not None:
+                self._base = Fraction(1, 100)
+                self._warnings.append("GIF holds 256 colours per frame, times in hundredths of a second, and no sound")
+            is_rgb = av.VideoFormat(self.pixel_format).is_rgb or self._palette is not None
+            self.color = None if is_rgb else COLOR
+            self._convert = FromRgb("rgb24" if self._palette else self.pixel_format)
+            self._stream = self._add_video(codec, size, options, source.rate)
+            if self._palette is None:
+                self._add_other_streams(target)
+            self._output.start_encoding()
+        except BaseException:
+            self.close()
+            raise
+
+    def _add_video(self, codec: Codec, size: Size, options: dict[str, str], rate: Fraction) -> VideoStream:
+        stream = self._output.add_stream(codec.encoder, options=options)
+        stream.width, stream.height = size
+        stream.pix_fmt = self.pixel_format
+        context = stream.codec_context
+        context.time_base = stream.time_base = self._base
+        context.framerate = rate.limit_denominator(1_000_000)
+        if codec.tag and self._muxer in ("mp4", "mov"):
+            context.codec_tag = codec.tag
+        if self.color is not None:
+            context.colorspace = context.color_primaries = context.color_trc = BT709
+            context.color_range = ColorRange.MPEG
+        if self._palette is None:
+            context.sample_aspect_ratio = self.sample_aspect_ratio
+        return stream
+
+    @property
+    def tick(self) -> Fraction:
+        """The finest step of time that was too coarse for a frame; 0 if all times are kept exactly."""
+        return Fraction(1, _GRID[self._muxer]) if self._rounded else Fraction(0)
+
+    def write(self, image: Image, frame: Frame) -> None:
+        picture = self._convert(image)
+        if self._palette is not None:
+            picture = self._palette(picture)
+        picture.pts = round(frame.time / self._base)
+        if self._last_pts is not None:
+            picture.pts = max(picture.pts, self._last_pts + 1)  # only GIF's clock is too coarse for some clips
+        self._last_pts = picture.pts
+        picture.time_base = self._base
+        if self._muxer in _GRID:
+            self._rounded |= (frame.time * _GRID[self._muxer]).denominator != 1
+        if frame.duration is not None:
+            self._durations[picture.pts] = max(1, round(frame.duration / self._base))
+        self._mux(picture)
+        if self._through is not None:
+            self._through.advance(frame.time)
+
+    def finish(self) -> tuple[int | None, ...]:
+        """Write what is left; returns the packet counts of the audio streams."""
+        self._mux(None)
+        if self._through is not None:
+            self._through.finish()
+        self._output.close()
+        if self._rounded and self._palette is None:
+            self._warnings.append("Matroska and WebM keep times in milliseconds: frames move by up to half of one")
+        return self._through.audio_packets if self._through is not None else ()
+
+    def close(self) -> None:
+        if self._through is not None:
+            self._through.close()
+        # On a full disk closing fails again, and the file is thrown away anyway.
+        with contextlib.suppress(OSError, av.FFmpegError):
+            self._output.close()
+
+    def _mux(self, picture: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(picture):
+            # Encoders do not know how long the last frame is shown.
+            if packet.pts in self._durations:
+                packet.duration = self._durations.pop(packet.pts)
+            self._output.mux_one(packet)
+
+    def _add_other_streams(self, target: Target) -> None:
+        source, selection = target.source, target.selection
+        kept = {key: value for key, value in source.metadata.items() if key not in _STRUCTURAL_TAGS}
+        self._output.metadata.update({**kept, **target.metadata})
+        if source.is_image:
+            return
+        span = (
+            None if selection.start is None else source.start + selection.start,
+            None if selection.end is None else source.start + selection.end,
+        )
+        self._through = Passthrough(
+            source, self._output, self._muxer, audio=target.audio, span=span, warnings=self._warnings
+        )
+        if source.chapters:
+            self._output.set_chapters(self._through.chapters())
+
+
+def _pixel_shape(source: ClipInfo, size: Size) -> Fraction:
+    """Sample aspect ratio of the output: the source's; if the frame's shape changes, what keeps the display shape."""
+    change = Fraction(source.width * size[1], source.height * size[0])
+    if abs(change - 1) <= Fraction(1, 100):  # rounding of a side
+        return source.sample_aspect_ratio
+    return (source.sample_aspect_ratio * change).limit_denominator(255)
+
+
+def _keeps_pixel_shape(target: Target) -> bool:
+    """PyAV sets the pixel shape in the encoder only, and Matroska's muxer does not look there: H.264 and H.265 have it
+    in their own headers."""
+    return target.muxer in ("mp4", "mov") or (target.muxer != "gif" and target.codec in ("h264", "h265"))
+
+
+def _is_even(source: ClipInfo) -> bool:
+    """Whether all frames last equally long, the last one included."""
+    step = source.frame_step
+    return step is not None and source.frame_count * step * source.time_base == source.duration
+
+
+def _muxer_options(muxer: str, source: ClipInfo) -> dict[str, str]:
+    if muxer in ("mp4", "mov"):
+        # A late start is stored in ticks of the movie clock, 1/1000 s by default: too coarse.
+        clocks = [1000, source.time_base.denominator]
+        clocks += [stream.sample_rate for stream in source.streams_of("audio") if stream.sample_rate]
+        common = lcm(*clocks)
+        clock = common if common <= _MOVIE_CLOCK_LIMIT else source.time_base.denominator
+        return {"movflags": "use_metadata_tags+faststart", "movie_timescale": str(clock)}
+    # Sound that starts before 0 (encoder delay) must not push the pictures.
+    return {"avoid_negative_ts": "disabled"} if muxer in ("matroska", "webm") else {}

@@ -1,0 +1,61 @@
+"""A single picture as an image file."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from fractions import Fraction
+
+import cv2
+
+from kinopaint.errors import OutputError
+from kinopaint.video.codecs import CODECS
+from kinopaint.video.frame import Frame, Image
+from kinopaint.video.target import Target
+
+
+class PictureSink:
+    """A single image file."""
+
+    sample_aspect_ratio, color, tick = Fraction(1), None, Fraction(0)
+
+    def __init__(self, target: Target) -> None:
+        self.pixel_format = CODECS[target.codec].pixel_format
+        self._path, self._codec, self._metadata = target.path, target.codec, target.metadata
+        self._quality = int(target.options.get("quality", 0))
+        self._path.touch(exist_ok=False)
+
+    def write(self, image: Image, frame: Frame) -> None:
+        options = {
+            "png": [],
+            "jpeg": [
+                cv2.IMWRITE_JPEG_QUALITY,
+                self._quality,
+                cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+                cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+            ],
+            "webp": [cv2.IMWRITE_WEBP_QUALITY, self._quality],
+        }
+        ending = "jpg" if self._codec == "jpeg" else self._codec
+        done, data = cv2.imencode(f".{ending}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options[self._codec])
+        if not done:
+            raise OutputError("KP-OUTPUT-ENCODER", f"{self._codec} cannot hold a picture of this size")
+        blob = data.tobytes()
+        self._path.write_bytes(_png_with_text(blob, self._metadata) if self._codec == "png" else blob)
+
+    def finish(self) -> tuple[int | None, ...]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+def _png_with_text(png: bytes, texts: Mapping[str, str]) -> bytes:
+    """The PNG with one iTXt chunk (uncompressed UTF-8) per text, right after its header chunk."""
+    chunks = b""
+    for key, text in texts.items():
+        body = b"iTXt" + key.encode("latin-1", "replace")[:79] + b"\0\0\0\0\0" + text.encode()
+        chunks += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    header = 8 + 25
+    return png[:header] + chunks + png[header:]

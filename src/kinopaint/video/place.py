@@ -1,0 +1,113 @@
+"""Where a result goes: checked before anything is written, given its name only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+
+from kinopaint.errors import OutputError, SettingsError
+from kinopaint.video.opening import shown
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def check_place(path: Path, source: str, *, overwrite: bool) -> None:
+    """Refuse a place where the result cannot go. `path` is absolute, `source` the input's path.
+
+    Raises SettingsError (KP-OUTPUT-IS-INPUT) and OutputError (KP-OUTPUT-FOLDER, -DIRECTORY, -EXISTS, -PERMISSION).
+    """
+    folder, where = path.parent, shown(path)
+    if not folder.is_dir():
+        raise OutputError("KP-OUTPUT-FOLDER", "there is no such folder", where=shown(folder), fix="make it first")
+    if path.is_dir():
+        raise OutputError("KP-OUTPUT-DIRECTORY", "this is a folder", where=where, fix="add a file name")
+    if path.exists() and os.path.exists(source) and path.samefile(source):
+        raise SettingsError(
+            "KP-OUTPUT-IS-INPUT", "the result would replace its source", where=where, fix="choose another name"
+        )
+    if os.path.lexists(path) and not overwrite:
+        raise _exists(path)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            "KP-OUTPUT-PERMISSION",
+            "nothing may be written there",
+            where=shown(folder),
+            fix="choose another folder",
+        )
+
+
+def publish(partial: Path, path: Path, *, overwrite: bool) -> None:
+    """Give the whole file its name, in one step, so that it survives a power loss.
+
+    Raises OutputError (KP-OUTPUT-EXISTS) if the name is taken meanwhile and may not be overwritten.
+    """
+    if overwrite:
+        os.replace(partial, path)
+    else:
+        try:
+            os.link(partial, path)  # unlike a rename, this fails if the name is taken meanwhile
+        except FileExistsError:
+            raise _exists(path) from None
+        except OSError:  # no hard links on this file system
+            if os.path.lexists(path):
+                raise _exists(path) from None
+            os.replace(partial, path)
+        partial.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+@contextmanager
+def write_errors(path: Path, codec: str, size: tuple[int, int], frames: Callable[[], int]) -> Iterator[None]:
+    """Errors of the system and of FFmpeg become OutputError (KP-OUTPUT-DISK-FULL, -PERMISSION, -ENCODER, -WRITE).
+
+    `frames` tells how many pictures were written when it happened.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except (OSError, av.FFmpegError) as error:
+        where = shown(path)
+        if error.errno in _FULL:
+            raise OutputError(
+                "KP-OUTPUT-DISK-FULL",
+                f"there is no room left ({error.strerror}) after {frames()} frames",
+                where=where,
+                fix="free some space or choose another disk, then run the same command again",
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise OutputError(
+                "KP-OUTPUT-PERMISSION", f"cannot write: {error.strerror}", where=where, fix="choose another folder"
+            ) from error
+        if isinstance(error, av.FFmpegError) and not isinstance(error, OSError):
+            raise OutputError(
+                "KP-OUTPUT-ENCODER",
+                f"{codec} cannot write {size[0]}x{size[1]} pictures here ({error.strerror})",
+                where=where,
+                fix="try another --codec, for example h264",
+            ) from error
+        raise OutputError("KP-OUTPUT-WRITE", f"writing failed: {error.strerror}", where=where) from error
+
+
+def _sync(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(
+        "KP-OUTPUT-EXISTS",
+        "the file exists already",
+        where=shown(path),
+        fix="choose another name, or add --overwrite",
+    )
