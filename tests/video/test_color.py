@@ -93,7 +93,7 @@ def test_transparent_parts_are_put_on_white(tmp_path):
     clip = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgra", planes=[0], tags=None, times=[0])
     value, reader = first(clip)
     assert value.tolist() == [255, 255, 255]
-    assert "transparent parts are put on white" in reader.warnings
+    assert "transparent parts are painted as if on white" in reader.warnings
 
 
 def pq(nits):

@@ -32,6 +32,7 @@ def test_a_right_delivery(clip):
         ({"duration": Fraction(1, 4)}, "duration"),
         ({"width": 62}, "size: 64x48 in the output, 62x48 planned"),
         ({"sample_aspect_ratio": Fraction(4, 3)}, "pixel shape"),
+        ({"alpha": True}, "transparency: False in the output, True planned"),
         ({"audio_packets": (20,)}, "sound packets"),
         ({"audio_packets": ()}, "sound packets"),
         ({"color": "bt601, limited range"}, "colour"),

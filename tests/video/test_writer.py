@@ -103,9 +103,106 @@ def test_the_pixel_shape_is_kept(tmp_path, ending):
     assert probe(written.output).sample_aspect_ratio == Fraction(64, 45)
 
 
-def test_a_pixel_shape_that_cannot_be_stored_is_said(tmp_path):
-    written, _ = restyle(make_clip(tmp_path / "a.mp4", sample_aspect_ratio=Fraction(64, 45)), tmp_path / "b.webm")
-    assert any("64/45" in warning for warning in written.warnings)
+@pytest.mark.parametrize(("shape", "size"), [(Fraction(64, 45), (round(64 * 64 / 45), 48)), (Fraction(1, 2), (64, 96))])
+@pytest.mark.parametrize("ending", [".webm", ".gif"])
+def test_pixels_that_cannot_be_stored_are_made_square(tmp_path, shape, size, ending):
+    written, _ = restyle(make_clip(tmp_path / "a.mp4", sample_aspect_ratio=shape), tmp_path / f"b{ending}")
+    info = probe(written.output)
+    assert ((info.width, info.height), info.sample_aspect_ratio) == (size, 1)
+    assert any("scaled from 64x48" in warning for warning in written.warnings)
+
+
+def see_through(path, *, codec="ffv1", pixel_format="bgra", options=None):
+    """A clip whose left half is transparent, whose middle is half transparent, and whose right is red."""
+    rgba = np.zeros((48, 64, 4), np.uint8)
+    rgba[..., 0], rgba[:, 20:, 3], rgba[:, 40:, 3] = 200, 160, 255
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
+        if codec == "libvpx-vp9":
+            stream.metadata["alpha_mode"] = "1"
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=pixel_format)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("a.mkv", "ffv1", "bgra"),
+        ("a.mov", "qtrle", "argb"),
+        ("a.mov", "prores_ks", "yuva444p10le"),
+        ("a.webm", "libvpx-vp9", "yuva420p"),
+    ],
+)
+def test_transparency_is_read(tmp_path, name, codec, pixel_format):
+    options = {"prores_ks": {"profile": "4444", "alpha_bits": "16"}, "libvpx-vp9": {"crf": "4", "b": "0"}}.get(codec)
+    frame = frames_of(see_through(tmp_path / name, codec=codec, pixel_format=pixel_format, options=options))[1]
+    assert frame.alpha[24, [4, 30, 60]].tolist() == pytest.approx([0, 160, 255], abs=3)
+    assert frame.image[24, 60].tolist() == pytest.approx([200, 0, 0], abs=5)
+    assert frame.image[24, 4].tolist() == [255] * 3
+    assert frame.image[24, 30].tolist() == pytest.approx([0.63 * 200 + 95, 95, 95], abs=6)
+
+
+@pytest.mark.parametrize(("ending", "codec"), [(".mkv", "ffv1"), (".mov", "prores"), (".webm", "vp9"), (".gif", "gif")])
+def test_transparency_is_kept_where_the_target_can(tmp_path, ending, codec):
+    written, frames = restyle(see_through(tmp_path / "a.mkv"), tmp_path / f"b{ending}", codec=codec)
+    back = frames_of(written.output)[1]
+    assert back.alpha[24, [4, 60]].tolist() == pytest.approx([0, 255], abs=3)
+    assert int(back.alpha[24, 30]) == pytest.approx(255 if codec == "gif" else 160, abs=4)
+    assert np.abs(back.image.astype(int) - frames[1].image)[:, 44:].max() < 12  # what is seen on white
+    assert np.abs(back.image.astype(int) - frames[1].image)[:, 24:36].mean() < 8
+    assert not any("no transparency" in warning for warning in written.warnings)
+
+
+def test_transparency_kept_without_loss_looks_the_same_on_white(tmp_path):
+    written, frames = restyle(see_through(tmp_path / "a.mkv"), tmp_path / "b.mkv", codec="ffv1")
+    assert np.abs(frames_of(written.output)[0].image.astype(int) - frames[0].image).max() <= 1
+
+
+def test_transparency_follows_the_size(tmp_path):
+    written, _ = restyle(
+        see_through(tmp_path / "a.mkv"),
+        tmp_path / "b.mkv",
+        codec="ffv1",
+        size=(32, 24),
+        paint=lambda image: cv2.resize(image, (32, 24)),
+    )
+    assert frames_of(written.output)[0].alpha[12, [2, 15, 30]].tolist() == pytest.approx([0, 160, 255], abs=1)
+
+
+@pytest.mark.parametrize("options", [{}, {"codec": "h265"}])
+def test_transparency_that_the_target_cannot_hold_is_put_on_white_and_said(tmp_path, options):
+    written, _ = restyle(see_through(tmp_path / "a.mkv"), tmp_path / "b.mp4", **options)
+    assert np.abs(frames_of(written.output)[0].image[24, 4].astype(int) - 255).max() <= 3
+    assert any("holds no transparency" in warning for warning in written.warnings)
+
+
+def test_a_gif_without_transparent_pixels_is_not_given_any(tmp_path):
+    gif = restyle(make_clip(tmp_path / "a.mp4"), tmp_path / "b.gif")[0].output
+    written, _ = restyle(gif, tmp_path / "c.webm")
+    assert written.pixel_format == "yuv420p"
+    assert not probe(written.output).alpha
+
+
+@pytest.mark.parametrize(
+    ("codec", "ending", "stored"),
+    [
+        ("h264", ".mp4", "yuv420p"),
+        ("h265", ".mp4", "yuv420p10le"),
+        ("av1", ".mkv", "yuv420p10le"),
+        ("prores", ".mov", "yuv422p10le"),
+    ],
+)
+def test_deep_sources_are_written_with_ten_bits_where_players_take_them(tmp_path, codec, ending, stored):
+    clip = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="yuv420p10le", times=[0, 40], time_base=MILLISECOND)
+    written, frames = restyle(clip, tmp_path / f"b{ending}", codec=codec)
+    assert probe(written.output).pixel_format == written.pixel_format == stored
+    assert written.delivery.color.startswith("bt709, limited")
+    assert np.abs(frames_of(written.output)[1].image.astype(int) - frames[1].image).mean() < 3
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p"])

@@ -30,7 +30,8 @@ class Codec:
 
     `quality` is the option that `--quality` sets, with its default and its range; for the constant-rate-factor codecs
     lower is better, for jpeg and webp higher is. None: the codec has no such setting. `odd_format` is the pixel format
-    for sizes with an odd side, where the usual one cannot hold them.
+    for sizes with an odd side, where the usual one cannot hold them; `alpha_format` the one that keeps transparency, in
+    the muxers of `alpha_muxers`. `deep`: sources of more than 8 bits are written with 10.
     """
 
     encoder: str
@@ -41,6 +42,16 @@ class Codec:
     options: Mapping[str, str] = field(default_factory=dict)
     no_b_frames: Mapping[str, str] = field(default_factory=dict)
     tag: str | None = None
+    deep: bool = False
+    alpha_format: str | None = None
+    alpha_muxers: tuple[str | None, ...] = ()
+    alpha_options: Mapping[str, str] = field(default_factory=dict)
+
+    def pixel_format_for(self, size: tuple[int, int], *, bit_depth: int = 8, alpha: bool = False) -> str:
+        if alpha and self.alpha_format:
+            return self.alpha_format
+        name = self.odd_format if size[0] % 2 or size[1] % 2 else self.pixel_format
+        return f"{name}10le" if self.deep and bit_depth > 8 else name
 
 
 CODECS: Mapping[str, Codec] = {
@@ -62,6 +73,7 @@ CODECS: Mapping[str, Codec] = {
         {"preset": "medium", "x265-params": "log-level=none"},
         {"x265-params": "log-level=none:bframes=0"},
         tag="hvc1",  # the only tag that Apple's players take
+        deep=True,
     ),
     "av1": Codec(
         "libsvtav1",
@@ -70,6 +82,7 @@ CODECS: Mapping[str, Codec] = {
         "yuv420p",
         ("crf", 24, range(1, 64)),
         {"preset": "8"},
+        deep=True,
     ),
     "vp9": Codec(
         "libvpx-vp9",
@@ -78,13 +91,34 @@ CODECS: Mapping[str, Codec] = {
         "yuv420p",
         ("crf", 24, range(64)),
         {"b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+        alpha_format="yuva420p",
+        alpha_muxers=("webm", "matroska"),
     ),
-    "prores": Codec("prores_ks", ("mov", "matroska"), "yuv422p10le", "yuv444p10le", options={"profile": "hq"}),
-    "ffv1": Codec("ffv1", ("matroska",), "bgr0", "bgr0", options={"level": "3", "slicecrc": "1"}),
-    "gif": Codec("gif", ("gif",), "pal8", "pal8"),
-    "png": Codec("png", (None,), "rgb24", "rgb24"),
+    "prores": Codec(
+        "prores_ks",
+        ("mov", "matroska"),
+        "yuv422p10le",
+        "yuv444p10le",
+        options={"profile": "hq"},
+        alpha_format="yuva444p10le",
+        alpha_muxers=("mov", "matroska"),
+        alpha_options={"profile": "4444", "alpha_bits": "16"},
+    ),
+    "ffv1": Codec(
+        "ffv1",
+        ("matroska",),
+        "bgr0",
+        "bgr0",
+        options={"level": "3", "slicecrc": "1"},
+        alpha_format="bgra",
+        alpha_muxers=("matroska",),
+    ),
+    "gif": Codec("gif", ("gif",), "pal8", "pal8", alpha_format="pal8", alpha_muxers=("gif",)),
+    "png": Codec("png", (None,), "rgb24", "rgb24", alpha_format="rgba", alpha_muxers=(None,)),
     "jpeg": Codec("jpeg", (None,), "yuvj444p", "yuvj444p", ("quality", 95, range(1, 101))),
-    "webp": Codec("webp", (None,), "rgb24", "rgb24", ("quality", 95, range(1, 101))),
+    "webp": Codec(
+        "webp", (None,), "rgb24", "rgb24", ("quality", 95, range(1, 101)), alpha_format="rgba", alpha_muxers=(None,)
+    ),
 }
 
 # What each muxer takes of the sound without re-encoding, and what it gets otherwise.

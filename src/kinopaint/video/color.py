@@ -21,7 +21,7 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
 
 from kinopaint.errors import InputError
-from kinopaint.video.frame import Image
+from kinopaint.video.frame import Alpha, Image
 
 # Without these flags swscale drops chroma precision and its results are biased by up to 3 levels.
 # PyAV names only some of swscale's constants before version 18, so here are their numbers:
@@ -89,23 +89,23 @@ class ToRgb:
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
-        self.saw_alpha = False
 
-    def __call__(self, frame: av.VideoFrame, tags: ColorTags) -> Image:
-        """Full-range RGB as displayed, without rotation. Transparent parts are put on white, and `saw_alpha` is set.
+    def __call__(self, frame: av.VideoFrame, tags: ColorTags) -> tuple[Image, Alpha | None]:
+        """Full-range RGB as displayed on white, without rotation, and the transparency if there is any.
 
         Raises InputError (KP-INPUT-COLOR) for matrices that no player of ordinary video handles.
         """
+        wide, alpha = bool(tags.hdr) or tags.primaries == "bt2020", None
         if has_alpha(frame.format):
             rgba = self._convert(frame, tags, "rgba")
-            alpha = rgba[..., 3:].astype(np.uint16)
-            if alpha.min() < 255:
-                self.saw_alpha = True
-                return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-            return np.ascontiguousarray(rgba[..., :3])
-        if tags.hdr or tags.primaries == "bt2020":
-            return to_bt709(self._convert(frame, tags, "rgb48le"), tags)
-        return self._convert(frame, tags, "rgb24")
+            image, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+        elif not wide:
+            image = self._convert(frame, tags, "rgb24")
+        if wide:
+            image = to_bt709(self._convert(frame, tags, "rgb48le"), tags)
+        if alpha is None or alpha.min() == 255:
+            return image, None
+        return on_white(image, alpha), alpha
 
     def _convert(self, frame: av.VideoFrame, tags: ColorTags, pixel_format: str) -> NDArray[np.uint8 | np.uint16]:
         if tags.matrix not in ("rgb", "grey", *_SWSCALE):
@@ -128,15 +128,16 @@ class ToRgb:
 
 
 class FromRgb:
-    """Converts 8-bit RGB to frames of one pixel format, in limited-range BT.709 unless the format is RGB itself."""
+    """Converts 8-bit RGB, or RGBA, to frames of one pixel format, in limited-range BT.709 unless that is RGB itself."""
 
     def __init__(self, pixel_format: str) -> None:
         self._reformatter, self._format = VideoReformatter(), pixel_format
         self._is_rgb = av.VideoFormat(pixel_format).is_rgb
 
     def __call__(self, image: Image) -> av.VideoFrame:
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        if self._format != "rgb24":
+        given = "rgba" if image.shape[2] == 4 else "rgb24"
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=given)
+        if self._format != given:
             frame = self._reformatter.reformat(
                 frame,
                 format=self._format,
@@ -150,6 +151,22 @@ class FromRgb:
             frame.colorspace, frame.color_range = BT709, ColorRange.MPEG
             frame.color_primaries = frame.color_trc = BT709
         return frame
+
+
+def on_white(image: Image, alpha: Alpha) -> Image:
+    """What is seen of the picture on a white ground."""
+    opaque = alpha[..., None].astype(np.uint16)
+    return ((image * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
+
+
+def off_white(image: Image, alpha: Alpha) -> Image:
+    """The inverse of `on_white`: colours that with `alpha` look like `image` on white; white where all is transparent.
+
+    A painted colour darker than its transparency allows becomes the darkest that is possible.
+    """
+    opaque = np.maximum(alpha, 1)[..., None].astype(np.int32)
+    straight = (255 * (image.astype(np.int32) - (255 - opaque)) + opaque // 2) // opaque
+    return np.where(alpha[..., None] == 0, 255, np.clip(straight, 0, 255)).astype(np.uint8)
 
 
 def has_alpha(pixel_format: av.VideoFormat) -> bool:

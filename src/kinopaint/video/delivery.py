@@ -31,6 +31,7 @@ class DeliveryPlan:
     width: int
     height: int
     sample_aspect_ratio: Fraction = Fraction(1)
+    alpha: bool = False
     audio_packets: tuple[int | None, ...] = ()
     color: str | None = COLOR
     tick: Fraction = Fraction(0)
@@ -88,6 +89,7 @@ def check_delivery(path: str | PathLike[str], plan: DeliveryPlan) -> DeliveryChe
             ("last time", last, plan.last, abs(last - plan.last) <= near),
             ("duration", info.duration, plan.duration, length),
             ("size", size, planned_size, size == planned_size),
+            ("transparency", info.alpha, plan.alpha, info.alpha or not plan.alpha),
             ("pixel shape", shape, planned_shape, shape == planned_shape),
             ("sound packets", audio, plan.audio_packets, _same_audio(audio, plan.audio_packets)),
             ("colour", color, plan.color, plan.color in (None, color)),

@@ -30,22 +30,14 @@ class VideoSink:
     """The encoder, the muxer and the copied streams of one output."""
 
     def __init__(self, target: Target) -> None:
-        source, codec, size = target.source, CODECS[target.codec], target.size
+        source, codec, size = target.source, CODECS[target.codec], target.stored
         self._muxer, self._warnings, self._base = str(target.muxer), target.warnings, source.time_base
         self._durations: dict[int, int] = {}
         self._through: Passthrough | None = None
         self._last_pts: int | None = None
         self._rounded = False
-        self.sample_aspect_ratio = _pixel_shape(source, size)
-        if self.sample_aspect_ratio != 1 and not _keeps_pixel_shape(target):
-            self._warnings.append(
-                f"the pixel shape {self.sample_aspect_ratio} cannot be stored as {target.codec} in this format, and "
-                "the picture will look too narrow or too wide; .mp4 keeps it"
-            )
-            self.sample_aspect_ratio = Fraction(1)
-        odd = size[0] % 2 or size[1] % 2
-        self.pixel_format = codec.odd_format if odd else codec.pixel_format
-        if odd and codec.odd_format == "yuv444p":
+        self.pixel_format = target.pixel_format
+        if self.pixel_format.startswith("yuv444p") and target.codec in ("h264", "h265"):
             self._warnings.append(
                 f"the odd size {size[0]}x{size[1]} is kept by writing 4:4:4 colour, which some players cannot show"
             )
@@ -60,14 +52,18 @@ class VideoSink:
             str(target.path), "w", format=self._muxer, container_options=_muxer_options(self._muxer, source)
         )
         try:
-            self._palette = Palette(size) if self._muxer == "gif" else None
+            self._palette = Palette(size, alpha=target.alpha) if self._muxer == "gif" else None
             if self._palette is not None:
                 self._base = Fraction(1, 100)
                 self._warnings.append("GIF holds 256 colours per frame, times in hundredths of a second, and no sound")
             is_rgb = av.VideoFormat(self.pixel_format).is_rgb or self._palette is not None
             self.color = None if is_rgb else COLOR
-            self._convert = FromRgb("rgb24" if self._palette else self.pixel_format)
+            self._convert = FromRgb(self._palette.takes if self._palette else self.pixel_format)
             self._stream = self._add_video(codec, size, options, source.rate)
+            if self._palette is None:
+                self._stream.codec_context.sample_aspect_ratio = target.sample_aspect_ratio
+            if target.alpha and target.codec == "vp9":
+                self._stream.metadata["alpha_mode"] = "1"  # players look here before they decode
             if self._palette is None:
                 self._add_other_streams(target)
             self._output.start_encoding()
@@ -87,8 +83,6 @@ class VideoSink:
         if self.color is not None:
             context.colorspace = context.color_primaries = context.color_trc = BT709
             context.color_range = ColorRange.MPEG
-        if self._palette is None:
-            context.sample_aspect_ratio = self.sample_aspect_ratio
         return stream
 
     @property
@@ -152,20 +146,6 @@ class VideoSink:
         )
         if source.chapters:
             self._output.set_chapters(self._through.chapters())
-
-
-def _pixel_shape(source: ClipInfo, size: Size) -> Fraction:
-    """Sample aspect ratio of the output: the source's; if the frame's shape changes, what keeps the display shape."""
-    change = Fraction(source.width * size[1], source.height * size[0])
-    if abs(change - 1) <= Fraction(1, 100):  # rounding of a side
-        return source.sample_aspect_ratio
-    return (source.sample_aspect_ratio * change).limit_denominator(255)
-
-
-def _keeps_pixel_shape(target: Target) -> bool:
-    """PyAV sets the pixel shape in the encoder only, and Matroska's muxer does not look there: H.264 and H.265 have it
-    in their own headers."""
-    return target.muxer in ("mp4", "mov") or (target.muxer != "gif" and target.codec in ("h264", "h265"))
 
 
 def _is_even(source: ClipInfo) -> bool:

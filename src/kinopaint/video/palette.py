@@ -11,14 +11,18 @@ from kinopaint.video.sizing import Size
 
 
 class Palette:
-    """Reduces each frame to its own best 256 colours."""
+    """Reduces each frame to its own best 256 colours; with `alpha` one of them is transparent.
 
-    def __init__(self, size: Size) -> None:
+    GIF knows no half transparent pixels: from half on they are opaque.
+    """
+
+    def __init__(self, size: Size, *, alpha: bool) -> None:
+        self.takes = "rgba" if alpha else "rgb24"
         graph = self._graph = av.filter.Graph()
-        self._source = graph.add_buffer(width=size[0], height=size[1], format="rgb24", time_base=Fraction(1, 100))
+        self._source = graph.add_buffer(width=size[0], height=size[1], format=self.takes, time_base=Fraction(1, 100))
         split = graph.add("split")
-        choose = graph.add("palettegen", "stats_mode=single:reserve_transparent=0")
-        use = graph.add("paletteuse", "new=1:dither=sierra2_4a")
+        choose = graph.add("palettegen", f"stats_mode=single:reserve_transparent={int(alpha)}")
+        use = graph.add("paletteuse", "new=1:dither=sierra2_4a:alpha_threshold=128")
         self._sink = graph.add("buffersink")
         self._source.link_to(split)
         split.link_to(use, 0, 0)

@@ -10,7 +10,6 @@ from fractions import Fraction
 import cv2
 
 from kinopaint.errors import OutputError
-from kinopaint.video.codecs import CODECS
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.target import Target
 
@@ -18,10 +17,9 @@ from kinopaint.video.target import Target
 class PictureSink:
     """A single image file."""
 
-    sample_aspect_ratio, color, tick = Fraction(1), None, Fraction(0)
+    color, tick = None, Fraction(0)
 
     def __init__(self, target: Target) -> None:
-        self.pixel_format = CODECS[target.codec].pixel_format
         self._path, self._codec, self._metadata = target.path, target.codec, target.metadata
         self._quality = int(target.options.get("quality", 0))
         self._path.touch(exist_ok=False)
@@ -37,8 +35,9 @@ class PictureSink:
             ],
             "webp": [cv2.IMWRITE_WEBP_QUALITY, self._quality],
         }
+        order = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
         ending = "jpg" if self._codec == "jpeg" else self._codec
-        done, data = cv2.imencode(f".{ending}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options[self._codec])
+        done, data = cv2.imencode(f".{ending}", cv2.cvtColor(image, order), options[self._codec])
         if not done:
             raise OutputError("KP-OUTPUT-ENCODER", f"{self._codec} cannot hold a picture of this size")
         blob = data.tobytes()

@@ -295,7 +295,7 @@ def _describe(
         mirrored=mirrored,
         pixel_format=picture.format.name,
         bit_depth=max((c.bits for c in picture.format.components), default=8),
-        alpha=has_alpha(picture.format) or stream.metadata.get("alpha_mode") == "1",
+        alpha=codes_alpha(stream) or _may_be_transparent(picture, _codec(stream)),
         interlaced=picture.interlaced_frame,
         color=color,
         time_base=base,
@@ -413,6 +413,18 @@ def _hidden(packet: av.Packet) -> bool:
 
 def _codec(stream: Stream) -> str | None:
     return stream.codec_context.codec.canonical_name if stream.codec_context is not None else None
+
+
+def codes_alpha(stream: VideoStream) -> bool:
+    """Whether a VP8 or VP9 stream says that it carries transparency, which FFmpeg's own decoders drop."""
+    return "1" in (stream.metadata.get("alpha_mode"), stream.metadata.get("ALPHA_MODE"))
+
+
+def _may_be_transparent(picture: av.VideoFrame, codec: str | None) -> bool:
+    """Whether the format has an alpha channel; palettes and GIF always have one, so there the first picture decides."""
+    if codec == "gif" or picture.format.has_palette:
+        return bool(picture.reformat(format="rgba").to_ndarray()[..., 3].min() < 255)
+    return has_alpha(picture.format)
 
 
 def _is_default(stream: Stream) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
@@ -19,7 +18,8 @@ from kinopaint.errors import InputError, SettingsError
 from kinopaint.video.color import ToRgb, color_tags
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.opening import damaged, open_container, shown, truncated
-from kinopaint.video.probe import ClipInfo, scan
+from kinopaint.video.probe import ClipInfo, codes_alpha, scan
+from kinopaint.video.sizing import resize
 from kinopaint.video.timecode import Selection, Time
 
 
@@ -189,16 +189,18 @@ class ClipReader:
         info = self.info
         try:
             # Tags may appear on later frames only, or change on the way.
-            image = convert(picture, color_tags(picture))
+            image, alpha = convert(picture, color_tags(picture))
         except InputError as error:
             error.where = f"{shown(info.path)}, frame {index}"
             raise
         if image.shape[:2] != (info.coded_height, info.coded_width):
             self._warn(f"the size changes within the clip; all frames are scaled to {info.width}x{info.height}")
-            image = cv2.resize(image, (info.coded_width, info.coded_height), interpolation=cv2.INTER_AREA)
-        if convert.saw_alpha:
-            self._warn("transparent parts are put on white")
-        return Frame(turned(image, info.rotation, info.mirrored), index, pts, info.time_base, duration)
+            size = info.coded_width, info.coded_height
+            image, alpha = resize(image, size), None if alpha is None else resize(alpha, size)
+        if alpha is not None:
+            self._warn("transparent parts are painted as if on white")
+            alpha = turned(alpha, info.rotation, info.mirrored)
+        return Frame(turned(image, info.rotation, info.mirrored), index, pts, info.time_base, duration, alpha)
 
     def _check_count(self, decoded: int) -> None:
         """Fewer frames than packets: a few may be normal (a broken start), more is damage."""
@@ -223,7 +225,7 @@ def turned(image: Image, rotation: int, mirrored: bool) -> Image:
 def _decoder(stream: VideoStream) -> av.VideoCodecContext:
     """The stream's own decoder, except where FFmpeg's native one would drop the alpha channel."""
     name = stream.codec_context.name
-    if stream.metadata.get("alpha_mode") == "1" and name in ("vp8", "vp9"):
+    if codes_alpha(stream) and name in ("vp8", "vp9"):
         decoder = av.CodecContext.create("libvpx" if name == "vp8" else "libvpx-vp9", "r")
         decoder.extradata = stream.codec_context.extradata
         return decoder

@@ -103,6 +103,7 @@ class ClipWriter:
         # Hidden, short whatever the final name, and in the same folder so that the last step is one rename.
         self._partial = self.path.with_name(f".kinopaint-{secrets.token_hex(6)}.partial{self.path.suffix.lower()}")
         self._sink: Sink | None = None
+        self._lost_alpha = False
         self._first = self._last = Fraction(0)
         self._end: Fraction | None = None
         try:
@@ -111,7 +112,7 @@ class ClipWriter:
                     key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
                     for key, value in metadata.items()
                 }
-                target = Target(
+                target = self._target = Target(
                     self._partial, source, self.size, self.codec, self._muxer, quality, audio, selection, tags,
                     self.warnings,
                 )  # fmt: skip
@@ -141,7 +142,8 @@ class ClipWriter:
         if self.frames and frame.time <= self._last:
             raise InternalError("KP-INTERNAL", f"frame {frame.index} is not later than the one before")
         with self._mapped():
-            self._open_sink.write(image, frame)
+            self._open_sink.write(self._target.picture(image, frame.alpha), frame)
+        self._lost_alpha |= frame.alpha is not None and not self._target.alpha
         if not self.frames:
             self._first = frame.time
         self.frames, self._last = self.frames + 1, frame.time
@@ -153,7 +155,17 @@ class ClipWriter:
         Raises OutputError: KP-OUTPUT-DELIVERY if the check fails, KP-OUTPUT-NO-FRAMES, KP-OUTPUT-EXISTS if another
         program has taken the name meanwhile, and as `write`. Nothing stands under the final name then.
         """
-        sink = self._open_sink
+        sink, target = self._open_sink, self._target
+        if self._lost_alpha:
+            self.warnings.append(
+                f"{self.codec} in this format holds no transparency, what was transparent is white; "
+                ".webm, .png, .mov with --codec prores or .mkv with --codec ffv1 keep it"
+            )
+        if target.stored != self.size:
+            self.warnings.append(
+                f"pixels that are not square cannot be stored as {self.codec} in this format: the pictures were "
+                f"scaled from {self.size[0]}x{self.size[1]} to {target.stored[0]}x{target.stored[1]}; .mp4 keeps them"
+            )
         try:
             if self._end is None:
                 raise OutputError("KP-OUTPUT-NO-FRAMES", "no frame was written", where=shown(self.path))
@@ -167,9 +179,10 @@ class ClipWriter:
                 first=self._first if self._muxer else Fraction(0),
                 last=self._last if self._muxer else Fraction(0),
                 duration=self._end - self._first,
-                width=self.size[0],
-                height=self.size[1],
-                sample_aspect_ratio=sink.sample_aspect_ratio,
+                width=target.stored[0],
+                height=target.stored[1],
+                sample_aspect_ratio=target.sample_aspect_ratio,
+                alpha=target.alpha and self.codec != "gif",  # which knows no half transparent pixels
                 audio_packets=audio,
                 color=sink.color,
                 tick=sink.tick,
@@ -195,7 +208,7 @@ class ClipWriter:
             frames=self.frames,
             codec=self.codec,
             container=self._muxer or self.codec,
-            pixel_format=sink.pixel_format,
+            pixel_format=target.pixel_format,
             audio=tuple("re-encoded" if count is None else "copied" for count in audio),
             metadata=self._muxer in ("mp4", "mov", "matroska", "webm") or self.codec == "png",
             delivery=delivery,
