@@ -5,6 +5,8 @@ import tracemalloc
 from fractions import Fraction
 from itertools import pairwise
 
+import av
+import av.filter
 import cv2
 import numpy as np
 import pytest
@@ -98,6 +100,63 @@ def test_jumping_gives_the_same_pictures_as_reading_on(tmp_path, name):
     jumped, read_on = read(clip, start="0.5"), [f for f in read(clip) if f.time >= Fraction(1, 2)]
     assert [f.pts for f in jumped] == [f.pts for f in read_on]
     assert all(np.array_equal(a.image, b.image) for a, b in zip(jumped, read_on, strict=True))
+
+
+def interlaced(path, *, pixel_format="yuv420p", codec="libx264", size=(64, 48)):
+    """A bar that moves 4 pixels from field to field; the upper field comes first."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=size[0], height=size[1], format=pixel_format, time_base=Fraction(1, 25))
+    mark, sink = graph.add("setfield", "tff"), graph.add("buffersink")
+    source.link_to(mark)
+    mark.link_to(sink)
+    graph.configure()
+    options = {"flags": "+ildct", **({"crf": "2"} if codec == "libx264" else {"q": "2"})}
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height = size
+        stream.pix_fmt = pixel_format
+        for index in range(6):
+            image = np.full((size[1], size[0], 3), 40, np.uint8)
+            for field in range(2):
+                left = 4 + 8 * index + 4 * field
+                image[field::2, left : left + 8] = 220
+            frame = av.VideoFrame.from_ndarray(image).reformat(format=pixel_format)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            source.push(frame)
+            out.mux(stream.encode(sink.pull()))
+        out.mux(stream.encode(None))
+    return path
+
+
+def combs(image):
+    """How much neighbouring lines differ where the next but one do not, in grey levels."""
+    grey = image[..., 1].astype(int)
+    return np.abs(2 * grey[1:-1] - grey[:-2] - grey[2:]).max()
+
+
+@pytest.mark.parametrize(("name", "pixel_format"), [("a.mp4", "yuv420p"), ("a.mkv", "yuv422p10le")])
+def test_interlaced_frames_are_completed_from_their_first_field(tmp_path, name, pixel_format):
+    clip = interlaced(tmp_path / name, pixel_format=pixel_format)
+    with av.open(str(clip)) as file:
+        pictures = list(file.decode(video=0))
+    assert combs(pictures[2].to_ndarray(format="rgb24")) > 150
+    with open_clip(clip) as reader:
+        frames = list(reader)
+    assert [f.time for f in frames] == [Fraction(n, 25) for n in range(6)]
+    assert max(combs(f.image[4:-4]) for f in frames[1:-1]) < 60
+    bar = np.flatnonzero(frames[2].image[24, :, 0] > 130)
+    assert (bar[0], bar[-1]) == pytest.approx((20, 27), abs=1)  # where the first field has it
+    assert any("interlaced" in warning for warning in reader.warnings)
+
+
+def test_a_range_of_an_interlaced_clip_gives_the_same_pictures(tmp_path):
+    clip = interlaced(tmp_path / "a.mp4")
+    part, whole = read(clip, start="0.08"), read(clip)[2:]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(part, whole, strict=True))
+
+
+def test_interlaced_frames_that_are_too_small_are_read_as_they_are(tmp_path):
+    assert len(read(interlaced(tmp_path / "a.mkv", codec="mpeg2video", size=(16, 8)))) == 6
 
 
 def test_a_range_outside_the_clip_is_refused(tmp_path):

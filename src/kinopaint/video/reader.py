@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kinopaint.errors import InputError, SettingsError
 from kinopaint.video.color import ToRgb, color_tags
+from kinopaint.video.deinterlace import deinterlaced
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.opening import damaged, open_container, shown, truncated
 from kinopaint.video.probe import ClipInfo, codes_alpha, scan
@@ -77,6 +78,8 @@ class ClipReader:
         self._open: list[InputContainer] = []
         for note in info.problems:
             self._warn(note)
+        if info.interlaced:
+            self._warn("interlaced frames are completed from their first field, see kinopaint.video.deinterlace")
         if info.hdr:
             self._warn(f"HDR ({info.hdr.upper()}) is tone-mapped to BT.709, see kinopaint.video.color")
         elif info.bit_depth > 8:
@@ -137,8 +140,9 @@ class ClipReader:
     def _from_start(self) -> Iterator[av.VideoFrame]:
         """Decoded pictures from the first kept one on, in order; jumps there where that is known to be exact."""
         wanted = int(self._times[0])
-        if wanted > self.info.first and self.info.format.startswith(("mov", "matroska")):
-            pictures = self._decode(seek=wanted)
+        exact = self.info.format.startswith(("mov", "matroska")) and not self.info.interlaced  # fields need neighbours
+        if wanted > self.info.first and exact:
+            pictures = deinterlaced(self._decode(seek=wanted), self.info.time_base)
             for picture in pictures:
                 if picture.pts is None or picture.pts > wanted:
                     break  # landed too late: the file's index is wrong
@@ -147,7 +151,7 @@ class ClipReader:
                     yield from pictures
                     return
             pictures.close()
-        for picture in self._decode():
+        for picture in deinterlaced(self._decode(), self.info.time_base):
             if picture.pts is None or picture.pts >= self._first_kept:
                 yield picture
 
