@@ -53,7 +53,7 @@ def test_frames_equal_the_engine_on_the_same_frames(parts, method):
     frames = [to_tensor(picture) for picture in source]
     with torch.no_grad():
         windows = stylize_windows(method, frames, Clip(32, 48), Prompt("oil"), parts)
-        expected = np.concatenate([to_pictures(window) for _, window in windows])
+        expected = np.concatenate([to_pictures(done.frames) for done in windows])
     assert np.array_equal(np.stack(list(kinopaint.stylize_frames(source, "oil", method=method, parts=parts))), expected)
 
 

@@ -27,7 +27,7 @@ from kinopaint.engine.components import Components
 from kinopaint.engine.run import Progress, stylize_windows
 from kinopaint.errors import InputError
 from kinopaint.job import Job
-from kinopaint.models import load_model
+from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
 from kinopaint.recipe import make_recipe, write_sidecar
 from kinopaint.settings import whole
@@ -180,8 +180,8 @@ def _stylize_frames(
 
     height, width = shape[0] + -shape[0] % multiple, shape[1] + -shape[1] % multiple
     with torch.no_grad():
-        for _, painted in stylize_windows(method, tensors(), Clip(height, width), prompt, parts):
-            yield from to_pictures(painted[..., : shape[0], : shape[1]])
+        for done in stylize_windows(method, tensors(), Clip(height, width), prompt, parts, exact=_exact(parts)):
+            yield from to_pictures(done.frames[..., : shape[0], : shape[1]])
 
 
 def _check_picture(picture: Any, shape: tuple[int, ...], index: int) -> None:
@@ -251,12 +251,23 @@ def painted_frames(
     shape = Clip(sizes.padded[1], sizes.padded[0], count or ready.clip.expected_frames)
     with torch.no_grad():
         windows = stylize_windows(
-            ready.method, tensors(), shape, ready.job.prompt, ready.parts, on_progress=on_progress
+            ready.method,
+            tensors(),
+            shape,
+            ready.job.prompt,
+            ready.parts,
+            on_progress=on_progress,
+            exact=_exact(ready.parts),
         )
-        for _, painted in windows:
-            for picture in to_pictures(painted):
+        for done in windows:
+            for picture in to_pictures(done.frames):
                 source = waiting.popleft()
                 yield source, sizes.restore(picture, source.image)
+
+
+def _exact(parts: Components) -> Callable[[], Components] | None:
+    """How to get the same model in float32, for windows that fail in less; None if it came from no folder."""
+    return (lambda: in_float32(parts)) if parts.path else None
 
 
 def _spread(clip: ClipReader, count: int) -> list[Frame]:

@@ -21,7 +21,7 @@ def few_steps(name):
 def run(method, frames, parts, seed=0):
     clip = Clip(frames.shape[-2], frames.shape[-1], len(frames))
     parts = dataclasses.replace(parts, seed=seed)
-    return torch.cat([result for _, result in stylize_windows(method, frames, clip, Prompt("oil"), parts)])
+    return torch.cat([done.frames for done in stylize_windows(method, frames, clip, Prompt("oil"), parts)])
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -48,7 +48,7 @@ def frames(count=5):
 
 
 def run(method, source, parts, **options):
-    return torch.cat([result for _, result in stylize_windows(method, source, CLIP, PROMPT, parts, **options)])
+    return torch.cat([done.frames for done in stylize_windows(method, source, CLIP, PROMPT, parts, **options)])
 
 
 def test_windows_come_in_order(parts):
@@ -119,18 +119,59 @@ class Overflowing(Darker):
         return window.frames[window.fresh] * (float("nan") if broken else 1)
 
 
+def half(parts):
+    return replace(parts, dtype=torch.bfloat16)
+
+
 def test_values_that_are_not_finite_are_tried_again_in_full_precision(parts):
     asked = []
-    half = replace(parts, dtype=torch.bfloat16)
-    with pytest.warns(UserWarning, match="going on in float32"):
-        result = run(Overflowing(), frames(), half, exact=lambda: asked.append(1) or parts)
-    assert result[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    done = list(
+        stylize_windows(Overflowing(), frames(), CLIP, PROMPT, half(parts), exact=lambda: asked.append(1) or parts)
+    )
+    assert torch.cat([each.frames for each in done])[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert [each.fallback for each in done] == ["", "float32", ""]
     assert asked == [1]
+
+
+def test_a_chained_method_starts_anew_if_its_first_window_fails(parts):
+    @dataclass(frozen=True)
+    class Precise(RunningSum):
+        def prepare(self, clip, prompt, parts):
+            return parts.dtype
+
+        def start(self, shared):
+            return torch.full((3, 8, 8), 0.0 if shared == torch.float32 else float("nan"))
+
+    assert run(Precise(), frames(), half(parts), exact=lambda: parts)[:, 0, 0, 0].tolist() == [0, 1, 3, 6, 10]
 
 
 def test_values_that_stay_infinite_are_an_error(parts):
     source = (frame / 0 for frame in frames())
     with pytest.raises(ModelError, match="not finite") as caught:
-        run(Darker(), source, parts, exact=lambda: parts)
+        run(Darker(), source, half(parts), exact=lambda: parts)
     assert caught.value.code == "KP-RESULT-NONFINITE"
     assert caught.value.where == "frames 0 to 1"
+
+
+def test_a_frame_of_one_colour_is_an_error_that_names_it(parts):
+    @dataclass(frozen=True)
+    class Blank(Darker):
+        def stylize(self, window, shared, parts):
+            return torch.stack(
+                [frame * (number != 3) for number, frame in zip(window.numbers, window.frames, strict=True)]
+            )
+
+    lively = torch.rand(5, 3, 8, 8) * 2 - 1
+    with pytest.raises(ModelError, match="single colour") as caught:
+        run(Blank(), lively, half(parts), exact=lambda: parts)
+    assert (caught.value.code, caught.value.where) == ("KP-RESULT-FLAT", "frame 3")
+
+
+def test_going_on_after_any_window_equals_one_pass(parts):
+    method = RunningSum(WindowPlan(3, overlap=1, anchors=(0,)))
+    whole = list(stylize_windows(method, frames(9), CLIP, PROMPT, parts))
+    for done in whole[:-1]:
+        at = done.window.index + 1
+        rest = list(stylize_windows(method, frames(9), CLIP, PROMPT, parts, resume_at=at, carry=done.carry))
+        assert [each.window.numbers for each in rest] == [each.window.numbers for each in whole[at:]]
+        assert all(torch.equal(a.frames, b.frames) for a, b in zip(rest, whole[at:], strict=True))

@@ -23,7 +23,7 @@ def window_of(frames, first=0):
 
 def run(method, frames, parts, prompt=PROMPT):
     clip = Clip(frames.shape[-2], frames.shape[-1], len(frames))
-    return torch.cat([result for _, result in stylize_windows(method, frames, clip, prompt, parts)])
+    return torch.cat([done.frames for done in stylize_windows(method, frames, clip, prompt, parts)])
 
 
 def latents_of(method, frames, parts, prompt=PROMPT):

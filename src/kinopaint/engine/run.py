@@ -1,9 +1,8 @@
 """The fold over windows: a method turns a video into another one, window by window, in constant memory."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from kinopaint.engine.components import Components
 from kinopaint.engine.denoiser import Backbone, Condition
+from kinopaint.engine.faults import Fault, WatchedAutoencoder, find_fault
 from kinopaint.engine.interventions import FeatureHook, Intervention
 from kinopaint.engine.schedule import Step
 from kinopaint.errors import ModelError, ShapeError
@@ -65,6 +65,18 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+class Painted(NamedTuple):
+    """A window with its fresh `frames` restyled, and the `carry` after it (None for methods without one).
+
+    `fallback` says what had to be changed for this window and all later ones: "float32", or "" for nothing.
+    """
+
+    window: Window
+    frames: Frames
+    carry: Any
+    fallback: str = ""
+
+
 def stylize_windows(
     method: Method[Any] | ChainedMethod[Any, Any],
     frames: Iterable[Frame],
@@ -74,41 +86,32 @@ def stylize_windows(
     *,
     on_progress: OnProgress | None = None,
     exact: Callable[[], Components] | None = None,
-) -> Iterator[tuple[Window, Frames]]:
+    resume_at: int = 0,
+    carry: Any = None,
+) -> Iterator[Painted]:
     """Yield each window with its fresh frames restyled, as soon as they are done.
 
     No window spans one of the clip's cuts, and a chained method starts anew after each. `frames` are drawn lazily and
-    all have the size that `clip` names. `on_progress` is called after each prediction and after each window. `exact`
-    gives the parts in full precision: a window whose result is not finite is done again with them, and so are all later
-    ones. Raises ModelError (KP-RESULT-NONFINITE) if that does not help, ShapeError if the method returns another number
-    of frames than the window has fresh ones.
+    all have the size that `clip` names. `on_progress` is called after each prediction and after each window.
+
+    To go on with an earlier run, `resume_at` is the first window to paint and `carry` what the one before it left;
+    `frames` are all of them nevertheless, because windows see frames of earlier ones.
+
+    `exact` gives the parts in full precision: a window with a fault (`kinopaint.engine.faults`) is done again with
+    them, and so are all later ones. Raises ModelError (KP-RESULT-NONFINITE, KP-RESULT-FLAT) that names the frames if
+    that does not help, ShapeError if the method returns another number of frames than the window has fresh ones.
     """
     shared = method.prepare(clip, prompt, parts)
     chained = cast("ChainedMethod[Any, Any]", method) if hasattr(method, "start") else None
-    carry: Any = None
 
-    def run(window: Window, watched: Components) -> tuple[Frames, Any]:
+    def run(window: Window) -> tuple[Frames, Any, Fault | None]:
+        autoencoder = WatchedAutoencoder(parts.autoencoder)
+        watched = replace(_watched(parts, window, clip, on_progress), autoencoder=autoencoder)
         if chained:
-            return chained.stylize(window, shared, carry, watched)
-        return cast("Method[Any]", method).stylize(window, shared, watched), None
-
-    done = 0
-    for window in method.windows.cut(frames, clip.cuts):
-        if chained and window.opens_shot:
-            carry = chained.start(shared)
-        result, following = run(window, _watched(parts, window, done, clip, on_progress))
-        if not torch.isfinite(result).all() and exact and parts.dtype != torch.float32:
-            warnings.warn(f"{parts.dtype} gave values that are not finite; going on in float32", stacklevel=2)
-            parts, exact = exact(), None
-            shared = method.prepare(clip, prompt, parts)
-            result, following = run(window, _watched(parts, window, done, clip, on_progress))
-        if not torch.isfinite(result).all():
-            raise ModelError(
-                "KP-RESULT-NONFINITE",
-                "the model gives values that are not finite numbers",
-                where=f"frames {window.fresh_numbers[0]} to {window.fresh_numbers[-1]}",
-                fix="use smaller guidance scales; if they are small, the model is broken",
-            )
+            before = chained.start(shared) if window.opens_shot else carry
+            result, following = chained.stylize(window, shared, before, watched)
+        else:
+            result, following = cast("Method[Any]", method).stylize(window, shared, watched), None
         if len(result) != len(window.fresh_numbers):
             raise ShapeError(
                 f"{type(method).__name__} returned {len(result)} frames for a window with "
@@ -116,17 +119,41 @@ def stylize_windows(
                 where=f"window {window.index}",
                 fix="return only window.fresh",
             )
+        return result, following, find_fault(result, window.frames[window.fresh], latents_finite=autoencoder.finite)
+
+    for window in method.windows.cut(frames, clip.cuts):
+        if window.index < resume_at:
+            continue
+        fallback = ""
+        result, following, fault = run(window)
+        if fault and exact and parts.dtype != torch.float32:
+            fallback, parts, exact = "float32", exact(), None
+            shared = method.prepare(clip, prompt, parts)
+            result, following, fault = run(window)
+        if fault:
+            raise ModelError(
+                fault.code,
+                fault.what,
+                where=_named([window.fresh_numbers[place] for place in fault.places]),
+                fix="use smaller guidance scales or another seed; if they are small, the model is broken",
+            )
         carry = following
-        done += len(result)
         if on_progress:
-            on_progress(Progress(window.index + 1, done, clip.count, 0, 1, 0))
-        yield window, result
+            on_progress(Progress(window.index + 1, window.fresh_numbers[-1] + 1, clip.count, 0, 1, 0))
+        yield Painted(window, result, carry, fallback)
 
 
-def _watched(parts: Components, window: Window, done: int, clip: Clip, on_progress: OnProgress | None) -> Components:
+def _named(numbers: Sequence[int]) -> str:
+    first, last = numbers[0], numbers[-1]
+    if last - first + 1 == len(numbers) > 1:
+        return f"frames {first} to {last}"
+    return f"frame{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _watched(parts: Components, window: Window, clip: Clip, on_progress: OnProgress | None) -> Components:
     if on_progress is None:
         return parts
-    fresh = len(window.fresh_numbers)
+    done, fresh = window.fresh_numbers[0], len(window.fresh_numbers)
     return replace(
         parts,
         backbone=_Watched(
