@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from kinopaint.engine.denoiser import Condition
+from kinopaint.engine.denoiser import Condition, Text
 from kinopaint.engine.guidance import classifier_free, combine, needed, rescaled, weighted
 from kinopaint.errors import SettingsError
 
-NOTHING, IMAGE, WORDS, MASK = (Condition(name, torch.zeros(2, 3)) for name in ("nothing", "image", "words", "mask"))
+NOTHING, IMAGE, WORDS, MASK = (
+    Condition(name, Text(torch.zeros(2, 3))) for name in ("nothing", "image", "words", "mask")
+)
 
 
 class Scripted:

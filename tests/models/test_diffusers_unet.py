@@ -26,7 +26,7 @@ def test_prediction_is_the_networks_own_turned_into_noise(name, loaded, latents,
     for index, condition in enumerate(conditions):
         image = torch.zeros_like(latents) if condition.image is None else condition.image
         output = backbone.unet(
-            torch.cat([latents, image], 1), int(step.timestep), condition.text.expand(3, -1, -1)
+            torch.cat([latents, image], 1), int(step.timestep), condition.text.states.expand(3, -1, -1)
         ).sample
         noise = step.alpha * output + step.sigma * latents if name == "v_prediction" else output
         assert torch.allclose(backbone.predict(latents, step, conditions)[index], noise, atol=1e-5)
@@ -178,7 +178,7 @@ def test_half_precision_is_no_farther_from_fp32_than_that_of_diffusers(model_fol
     for condition in conditions:
         exact = parts.backbone.predict(latents, step, [condition])[0]
         image = torch.zeros_like(latents) if condition.image is None else condition.image
-        sample, text = torch.cat([latents, image], 1).bfloat16(), condition.text.expand(3, -1, -1).bfloat16()
+        sample, text = torch.cat([latents, image], 1).bfloat16(), condition.text.states.expand(3, -1, -1).bfloat16()
         with torch.no_grad():
             errors["stock"].append((stock(sample, int(step.timestep), text).sample.float() - exact).square().mean())
         errors["ours"].append((ours.predict(latents, step, [condition])[0] - exact).square().mean())

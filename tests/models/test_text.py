@@ -7,7 +7,8 @@ import torch
 def test_states_equal_those_of_the_text_model(parts):
     encoder = parts.text_encoder
     tokens = encoder.tokenizer(["oil", ""], padding="max_length", max_length=16, return_tensors="pt").input_ids
-    assert torch.equal(encoder.encode(["oil", ""]), encoder.model(tokens).last_hidden_state)
+    states = torch.stack([text.states for text in encoder.encode(["oil", ""])])
+    assert torch.equal(states, encoder.model(tokens).last_hidden_state)
 
 
 def test_what_is_cut_off_is_said(parts):
@@ -16,7 +17,7 @@ def test_what_is_cut_off_is_said(parts):
     assert encoder.beyond_limit("oil") == ""
     assert encoder.beyond_limit(words).endswith("sky")
     with pytest.warns(UserWarning, match="reads 16 tokens; it will not see: .*sky"):
-        assert encoder.encode([words]).shape == (1, 16, 32)
+        assert encoder.encode([words])[0].states.shape == (16, 32)
 
 
 def test_a_text_that_fits_warns_of_nothing(parts):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kinopaint.engine.denoiser import Backbone
+from kinopaint.engine.denoiser import Backbone, Text
 from kinopaint.engine.schedule import NoiseSchedule
 from kinopaint.types import Frames
 
@@ -39,13 +39,34 @@ class TextEncoder(Protocol):
     dim: int
     max_tokens: int
 
-    def encode(self, texts: Sequence[str]) -> Float[Tensor, "text token dim"]:
-        """The states of each text. Warns with what was cut off if a text is longer than `max_tokens`."""
+    def encode(self, texts: Sequence[str]) -> list[Text]:
+        """What the network is told for each text. Warns with what was cut off if a text is longer than `max_tokens`."""
         ...
 
     def beyond_limit(self, text: str) -> str:
         """The end of `text` that the encoder cannot see; empty if all of it fits."""
         ...
+
+
+@runtime_checkable
+class Structure(Protocol):
+    """What a network sees of the frames in every branch, besides the image slot: depth, edges for a ControlNet."""
+
+    def channels(self, frames: Frames, autoencoder: Autoencoder) -> Float[Tensor, "frame channel h w"] | None:
+        """The structure channels of the network at the latents' size; None if it has none."""
+        ...
+
+    def hints(self, frames: Frames) -> tuple[Float[Tensor, "frame 3 height width"], ...]:
+        """The picture in [0, 1] that each ControlNet follows."""
+        ...
+
+
+@dataclass(frozen=True)
+class PicturePrompt:
+    """A picture that says in place of words what the result should look like, as tokens; and what says nothing."""
+
+    tokens: Float[Tensor, "token dim"]
+    nothing: Float[Tensor, "token dim"]
 
 
 @dataclass(frozen=True)
@@ -64,3 +85,6 @@ class Components:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     seed: int = 0
+    structure: Structure | None = None
+    picture_prompts: tuple[PicturePrompt, ...] = ()  # one for each image adapter of the backbone
+    added: tuple[Mapping[str, Any], ...] = ()  # what was put on the model (LoRA, ControlNet, …), for the recipe

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from kinopaint.attention.record import ReceivedAttention, above_mean, resized
 from kinopaint.engine.components import Components
-from kinopaint.engine.denoiser import Condition, Denoiser
+from kinopaint.engine.denoiser import Condition, Denoiser, Text
 from kinopaint.engine.guidance import Term, combine, needed, rescaled, weighted
 from kinopaint.engine.interventions import is_self, under, where
 from kinopaint.engine.noise import frame_noise, shared_noise
 from kinopaint.engine.samplers import noised, sample_ddim
 from kinopaint.engine.schedule import Step
+from kinopaint.engine.tied import encode_prompt, tied_to
 from kinopaint.errors import ModelError, SettingsError
 from kinopaint.methods._settings import check_settings, setting
 from kinopaint.types import Clip, Frames, Latents, Prompt, Window, WindowPlan
@@ -44,8 +45,8 @@ _PAPER: Mapping[str, Any] = {
 class Shared:
     """What every window needs: texts, steps, and the noise, which is one tensor unless each frame draws its own."""
 
-    nothing: Float[Tensor, "token dim"]
-    words: Float[Tensor, "token dim"]
+    nothing: Text
+    words: Text
     steps: list[Step]
     noise: Float[Tensor, "1 channel height width"]
 
@@ -132,15 +133,10 @@ class StyleAVideo:
             )
 
     def prepare(self, clip: Clip, prompt: Prompt, parts: Components) -> Shared:
-        """Raises ModelError (KP-MODEL-NO-IMAGE) if the network takes no image besides the noise."""
+        """Raises ModelError (KP-MODEL-NO-IMAGE) for settings that need a network which takes the frame."""
         if not parts.backbone.image_channels:
-            raise ModelError(
-                "KP-MODEL-NO-IMAGE",
-                "style-a-video needs a network with extra input channels for the frame",
-                where=parts.name,
-                fix="use mini, or a checkpoint of the InstructPix2Pix kind",
-            )
-        nothing, words = parts.text_encoder.encode([prompt.negative, prompt.text])
+            self._check_without_image(parts)
+        nothing, words = encode_prompt(prompt, parts)
         spacing = None if self.spacing == "checkpoint" else self.spacing
         steps = parts.schedule.steps(self.num_inference_steps, self.strength, spacing=spacing)
         cells = (
@@ -150,7 +146,25 @@ class StyleAVideo:
         )
         return Shared(nothing, words, steps, shared_noise(cells, parts.seed).to(parts.device))
 
+    def _check_without_image(self, parts: Components) -> None:
+        """A plain text-to-image network has no slot for c_I: the frame acts through the noised start and structure."""
+        wrong = {
+            "s_image": (self.s_image != 0, "0"),
+            "s_mask": (self.s_mask != 0 and self.mask_mode != "sag", "0, or mask_mode sag"),
+            "text_branch": (self.text_branch == "joint", "null_image"),
+            "init": (self.init == "noise" and parts.structure is None, "noised_input, or add a ControlNet"),
+        }
+        for name, (needs_image, instead) in wrong.items():
+            if needs_image:
+                raise ModelError(
+                    "KP-MODEL-NO-IMAGE",
+                    f"{name}={getattr(self, name)} needs a network with input channels for the frame",
+                    where=parts.name,
+                    fix=f"set {name} to {instead}, or use mini or a checkpoint of the InstructPix2Pix kind",
+                )
+
     def stylize(self, window: Window, shared: Shared, parts: Components) -> Frames:
+        parts = tied_to(window.frames[window.fresh], parts)
         source = parts.autoencoder.encode(window.frames[window.fresh])  # c_I: raw, as InstructPix2Pix was trained
         latents = self._start(parts.autoencoder.scaled(source), window, shared, parts)
         denoise = self.denoiser(source, shared, parts)

@@ -26,10 +26,20 @@ class DiffusersBackbone:
     Samples are laid out branch by branch: sample = branch * frames + frame. `batch` bounds the samples of one call
     (whole frames, all branches); a call with interventions or feature hooks is never split, as frames may see each
     other there. Latents are taken and noise is given in fp32, whatever the weights' precision.
+
+    Input channels are those of the latents, then `image_channels` for the frame (None in a condition: zeros), then
+    `structure_channels`, which every condition must fill.
     """
 
     def __init__(
-        self, unet: UNet2DConditionModel, prediction_type: str, *, image_channels: int, batch: int = 16
+        self,
+        unet: UNet2DConditionModel,
+        prediction_type: str,
+        *,
+        image_channels: int,
+        structure_channels: int = 0,
+        pixels_per_cell: int = 8,
+        batch: int = 16,
     ) -> None:
         network: Any = unet
         self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -37,8 +47,10 @@ class DiffusersBackbone:
             if type(module) is nn.GroupNorm:
                 module.__class__ = _GroupNorm
         self.prediction_type, self.batch = prediction_type, batch
-        self.image_channels = image_channels
-        self.latent_channels: int = network.config.in_channels - image_channels
+        self.image_channels, self.structure_channels = image_channels, structure_channels
+        self.latent_channels: int = network.config.in_channels - image_channels - structure_channels
+        self.pixels_per_cell = pixels_per_cell
+        self.wants_pooled = network.config.get("addition_embed_type") == "text_time"  # SDXL
         network.set_attn_processor({name: _Processor(name.removesuffix(".processor")) for name in unet.attn_processors})
 
     def predict(
@@ -56,12 +68,15 @@ class DiffusersBackbone:
         terms = len(conditions)
         dtype, device = self.unet.dtype, self.unet.device
 
-        sample = torch.zeros(terms, frames, channels + self.image_channels, height, width, dtype=dtype, device=device)
+        extra = self.image_channels + self.structure_channels
+        sample = torch.zeros(terms, frames, channels + extra, height, width, dtype=dtype, device=device)
         sample[:, :, :channels] = latents
         for branch, condition in enumerate(conditions):
             if condition.image is not None:
-                sample[branch, :, channels:] = condition.image
-        text = torch.stack([condition.text for condition in conditions]).to(device, dtype)
+                sample[branch, :, channels : channels + self.image_channels] = condition.image
+            if condition.structure is not None:
+                sample[branch, :, channels + self.image_channels :] = condition.structure
+        text = torch.stack([condition.text.states for condition in conditions]).to(device, dtype)
         told = int(step.timestep) if step.timestep.is_integer() else step.timestep
         timestep = torch.tensor([told], device=device)
 
@@ -82,10 +97,24 @@ class DiffusersBackbone:
                     timestep,
                     texts,
                     cross_attention_kwargs={"inside": inside} if interventions else None,
+                    added_cond_kwargs=self._added(conditions, count, height, width),
                     return_dict=False,
                 )[0]
             outputs.append(output.float().view(terms, count, *output.shape[1:]))
         return self._as_noise(torch.cat(outputs, dim=1), latents, step)
+
+    def _added(self, conditions: Sequence[Condition], frames: int, height: int, width: int) -> dict[str, Tensor] | None:
+        """What SDXL is told besides the words' states: each text in one vector, and the picture's size, uncropped."""
+        if not self.wants_pooled:
+            return None
+        dtype, device = self.unet.dtype, self.unet.device
+        pooled = torch.stack([condition.text.pooled for condition in conditions if condition.text.pooled is not None])
+        size = [height * self.pixels_per_cell, width * self.pixels_per_cell]
+        sizes = torch.tensor([*size, 0, 0, *size], dtype=dtype, device=device)  # original, crop, target
+        return {
+            "text_embeds": pooled.to(device, dtype).repeat_interleave(frames, 0),
+            "time_ids": sizes.expand(len(conditions) * frames, -1),
+        }
 
     def _as_noise(self, output: Tensor, latents: Tensor, step: Step) -> Tensor:
         """The network's answer as a noise prediction, by latents = alpha * clean + sigma * noise."""
@@ -105,15 +134,20 @@ class DiffusersBackbone:
             )
         if latents.shape[-3] != self.latent_channels:
             raise ShapeError(f"latents have {latents.shape[-3]} channels, the network takes {self.latent_channels}")
-        expected = (self.image_channels, *latents.shape[-2:])
         for condition in conditions:
-            if condition.image is not None and (
-                condition.image.shape[1:] != expected or len(condition.image) not in (1, latents.shape[-4])
-            ):
+            for name, channels in (("image", self.image_channels), ("structure", self.structure_channels)):
+                given, expected = getattr(condition, name), (channels, *latents.shape[-2:])
+                if given is not None and (given.shape[1:] != expected or len(given) not in (1, latents.shape[-4])):
+                    raise ShapeError(
+                        f"the {name} of branch {condition.branch!r} has shape {tuple(given.shape)}, "
+                        f"expected ({latents.shape[-4]}, {', '.join(map(str, expected))})"
+                    )
+            if self.structure_channels and condition.structure is None:
                 raise ShapeError(
-                    f"the image of branch {condition.branch!r} has shape {tuple(condition.image.shape)}, "
-                    f"expected ({latents.shape[-4]}, {', '.join(map(str, expected))})"
+                    "the network sees a structure in every branch", fix="predict with tied_to(frames, parts)"
                 )
+            if self.wants_pooled and condition.text.pooled is None:
+                raise ShapeError("the network takes each text as one vector, too", fix="use the model's text encoder")
 
     @contextmanager
     def _hooked(self, features: Sequence[FeatureHook], inside: "_Pass | None") -> Iterator[None]:

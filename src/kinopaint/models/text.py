@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
+
+from kinopaint.engine.denoiser import Text
 
 
 class ClipText:
@@ -20,7 +21,7 @@ class ClipText:
         self.max_tokens: int = min(tokenizer.model_max_length, model.config.max_position_embeddings)
         self.masks_padding = bool(getattr(model.config, "use_attention_mask", False))
 
-    def encode(self, texts: Sequence[str]) -> Float[Tensor, "text token dim"]:
+    def encode(self, texts: Sequence[str]) -> list[Text]:
         """The last layer's states of each text, normalised, in fp32; texts are padded to `max_tokens`.
 
         Warns (UserWarning) with the words that were cut off if a text is longer than that.
@@ -34,7 +35,7 @@ class ClipText:
         mask = tokens.attention_mask if self.masks_padding else None
         with torch.no_grad():
             states: Tensor = self.model(tokens.input_ids, attention_mask=mask)[0]
-        return states.float()
+        return [Text(each) for each in states.float()]
 
     def beyond_limit(self, text: str) -> str:
         """The end of `text` that the encoder cannot see; empty if all of it fits."""
