@@ -62,7 +62,7 @@ def test_a_chained_method_hands_its_carry_on(plan, parts):
 
 def test_a_chained_method_starts_anew_at_a_cut(parts):
     windows = stylize_windows(RunningSum(), frames(), replace(CLIP, cuts=(2, 4)), PROMPT, parts)
-    assert torch.cat([result for _, result in windows])[:, 0, 0, 0].tolist() == [0, 1, 2, 5, 4]
+    assert torch.cat([done.frames for done in windows])[:, 0, 0, 0].tolist() == [0, 1, 2, 5, 4]
 
 
 def test_frames_are_read_only_as_far_as_results_are_taken(parts):
