@@ -12,7 +12,8 @@ import pytest
 from clips import make_clip, picture, shared_file
 
 from kinopaint.errors import InputError, KinopaintError
-from kinopaint.video import open_clip, probe
+from kinopaint.video.probe import scan
+from kinopaint.video.reader import open_here as open_clip
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -121,7 +122,7 @@ def test_a_concat_script_without_its_first_line(tmp_path):
 def test_a_numbered_name_does_not_open_the_sequence(tmp_path):
     for name in ("a0.png", "a1.png", "a%d.png"):
         cv2.imwrite(str(tmp_path / name), picture(0))
-    assert probe(tmp_path / "a%d.png").frame_count == 1
+    assert scan(tmp_path / "a%d.png")[0].frame_count == 1
 
 
 def test_archives(tmp_path):

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from clips import TICK, UNEVEN, make_clip, picture
 
-from kinopaint.video import probe
+from kinopaint.video.probe import scan
+
+
+def probe(path):
+    return scan(path)[0]
 
 
 def test_what_a_plain_clip_is(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from clips import TICK, UNEVEN, make_clip, picture
 
 from kinopaint.errors import SettingsError
-from kinopaint.video import open_clip
+from kinopaint.video.reader import open_here as open_clip
 from kinopaint.video.reader import turned
 
 

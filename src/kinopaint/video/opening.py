@@ -19,12 +19,12 @@ import av
 from av.container import InputContainer
 
 from kinopaint.errors import InputError
+from kinopaint.video.limits import Limits
 
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,mpegvideo,ogg,mxf,dv,nut,ivf,gif,apng,"
     "yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
-MAX_PIXELS = 2**26  # one frame of 8192 x 8192; more is refused before anything is decoded
 _URL = re.compile(r"(?i)[a-z][a-z0-9+.-]+:|-$")
 _ARCHIVES = {
     b"PK\x03\x04": "ZIP archive",
@@ -99,7 +99,7 @@ def check_source(path: str | PathLike[str]) -> Path:
     return Path(os.path.abspath(path))
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path, limits: Limits | None = None) -> InputContainer:
     """Open a path that `check_source` returned. Raises InputError: KP-INPUT-TRUNCATED, -DAMAGED, -NOT-VIDEO."""
     with open(path, "rb") as file:
         head = file.read(16)
@@ -109,7 +109,7 @@ def open_container(path: Path) -> InputContainer:
             "r",
             # Named where the bytes name it: by the file name alone "photo%d.png" would be read as a sequence.
             format=next((name for magic, name in _IMAGES.items() if head.startswith(magic)), None),
-            options={"max_pixels": str(MAX_PIXELS)},
+            options={"max_pixels": str((limits or Limits()).pixels)},
             container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
             metadata_errors="replace",
         )

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from kinopaint.errors import InputError
 from kinopaint.video.color import ColorTags, color_tags, has_alpha
+from kinopaint.video.limits import Guard
 from kinopaint.video.opening import (
-    MAX_PIXELS,
     check_source,
     damaged,
     find_cut,
@@ -128,22 +128,13 @@ class ClipInfo:
         }
 
 
-def probe(path: str | PathLike[str]) -> ClipInfo:
-    """Describe a clip or a single image.
-
-    Damage and truncation are reported in `problems` and `truncated` as long as one frame can be decoded. Raises
-    InputError for what cannot be a clip: the codes of `check_source` and `open_container`, and KP-INPUT-AUDIO-ONLY,
-    -NO-VIDEO, -NO-FRAMES, -DAMAGED, -TOO-LARGE, -CODEC.
-    """
-    return scan(path)[0]
-
-
-def scan(path: str | PathLike[str]) -> tuple[ClipInfo, NDArray[np.int64]]:
-    """`probe`, together with the sorted presentation times of all frames in units of the time base."""
-    absolute = check_source(path)
-    with open_container(absolute) as container:
-        candidates = _video_streams(container, absolute)
-        packets = _Packets(container, candidates)
+def scan(path: str | PathLike[str], guard: Guard | None = None) -> tuple[ClipInfo, NDArray[np.int64]]:
+    """What `isolated.probe` says, and the sorted times of all frames in units of the time base; in this process."""
+    absolute, guard = check_source(path), guard or Guard()
+    with open_container(absolute, guard.limits) as container:
+        candidates = _video_streams(container, absolute, guard.limits.pixels)
+        guard.start(shown(path))
+        packets = _Packets(container, candidates, guard)
         stream = max(candidates, key=lambda s: (len(packets.times[s.index]) > 0, _is_default(s), -s.index))
         times = np.sort(np.frombuffer(packets.times[stream.index], np.int64))
         picture = packets.pictures.get(stream.index)
@@ -158,7 +149,9 @@ def scan(path: str | PathLike[str]) -> tuple[ClipInfo, NDArray[np.int64]]:
                 fix="copy or download the file again",
             )
         if picture is None:
-            limit = "" if stream.codec_context.width else f" (pictures of up to {MAX_PIXELS} pixels are decoded)"
+            limit = (
+                "" if stream.codec_context.width else f" (pictures of up to {guard.limits.pixels} pixels are decoded)"
+            )
             raise damaged(absolute, f"its first packets cannot be decoded as {_codec(stream)}{limit}")
         return _describe(absolute, container, stream, packets, times, picture), times
 
@@ -169,7 +162,7 @@ _MAX_ATTEMPTS = 200
 class _Packets:
     """One pass over all packets: frame times, ends of streams, oddities, and the first picture of each video stream."""
 
-    def __init__(self, container: InputContainer, videos: list[VideoStream]) -> None:
+    def __init__(self, container: InputContainer, videos: list[VideoStream], guard: Guard) -> None:
         self.counts = {stream.index: 0 for stream in container.streams}
         self.times = {stream.index: array("q") for stream in videos}
         self.ends: dict[int, Fraction] = {}
@@ -181,6 +174,7 @@ class _Packets:
         attempts = dict.fromkeys(self.times, 0)
         try:
             for packet in container.demux():
+                guard.packet()
                 index = packet.stream_index
                 if index in self.times and index not in self.pictures and attempts[index] < _MAX_ATTEMPTS:
                     attempts[index] += 1
@@ -201,21 +195,26 @@ class _Packets:
                 if time is None:
                     self.untimed[index] += 1
                     time = self.times[index][-1] + 1 if self.times[index] else 0
+                guard.frame()
                 self.times[index].append(time)
                 self.last_duration[index] = max(self.last_duration.get(index, (time, 0)), (time, packet.duration or 0))
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError) as error:
             self.error = error.strerror or str(error)
 
     def _decode_first(self, packet: av.Packet) -> None:
         try:
             frames = packet.decode()
+        except MemoryError:
+            raise
         except av.FFmpegError:
             return
         if frames:
             self.pictures[packet.stream_index] = frames[0]
 
 
-def _video_streams(container: InputContainer, path: Path) -> list[VideoStream]:
+def _video_streams(container: InputContainer, path: Path, most_pixels: int) -> list[VideoStream]:
     """The streams that may be the clip: no cover art, a known codec, a sane size."""
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
@@ -241,10 +240,10 @@ def _video_streams(container: InputContainer, path: Path) -> list[VideoStream]:
         raise not_video(path, "unknown data")  # these demuxers accept nearly anything
     for stream in known:
         context = stream.codec_context
-        if context.width * context.height > MAX_PIXELS:
+        if context.width * context.height > most_pixels:
             raise InputError(
                 "KP-INPUT-TOO-LARGE",
-                f"frames of {context.width}x{context.height}; at most {MAX_PIXELS} pixels are decoded",
+                f"frames of {context.width}x{context.height}; at most {most_pixels} pixels are decoded",
                 where=shown(path),
                 fix="scale the clip down first",
             )

@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
@@ -15,24 +14,27 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from kinopaint.errors import InputError, SettingsError
+from kinopaint.video.clip import ClipReader
 from kinopaint.video.color import ToRgb, color_tags
 from kinopaint.video.deinterlace import deinterlaced
 from kinopaint.video.frame import Frame, Image
+from kinopaint.video.limits import Guard, Limits
 from kinopaint.video.opening import damaged, open_container, shown, truncated
 from kinopaint.video.probe import ClipInfo, codes_alpha, scan
 from kinopaint.video.sizing import resize
 from kinopaint.video.timecode import Selection, Time
 
 
-def open_clip(
+def open_here(
     path: str | PathLike[str],
     *,
     start: Time = None,
     end: Time = None,
     every: int = 1,
     allow_damaged: bool = False,
-) -> ClipReader:
-    """Open a video or a single image for reading.
+    guard: Guard | None = None,
+) -> FileReader:
+    """Open a video or a single image, to be decoded in this process. Programs use `isolated.open_clip`, which does not.
 
     Keeps the frames with start <= time < end (seconds after the first frame, in any form of `parse_time`) and of
     these each `every`-th. A truncated or damaged file is refused, at once where its packets tell and otherwise at
@@ -41,24 +43,27 @@ def open_clip(
     Raises SettingsError (KP-SETTING-TIME, -RANGE, -EVERY) and InputError (the codes of `probe`, KP-INPUT-TRUNCATED).
     """
     selection = Selection.of(start, end, every)
-    info, times = scan(path)
+    info, times = scan(path, guard)
     if info.truncated and not allow_damaged:
         raise truncated(path, info.truncated)
-    return ClipReader(info, times, selection, allow_damaged=allow_damaged)
+    return FileReader(info, times, selection, allow_damaged=allow_damaged, guard=guard)
 
 
-class ClipReader:
-    """Iterates over the kept frames; each new iteration starts again at the first one.
-
-    `expected_frames` is what the packets promise, exact for an undamaged file; `span` the kept time range in the
-    source's own times, in seconds. `warnings` grows while reading and is complete after the last frame.
-    """
+class FileReader(ClipReader):
+    """Decodes with PyAV in this process."""
 
     def __init__(
-        self, info: ClipInfo, times: NDArray[np.int64], selection: Selection, *, allow_damaged: bool = False
+        self,
+        info: ClipInfo,
+        times: NDArray[np.int64],
+        selection: Selection,
+        *,
+        allow_damaged: bool = False,
+        guard: Guard | None = None,
     ) -> None:
         self.info, self.selection, self.allow_damaged = info, selection, allow_damaged
-        self.warnings: list[str] = []
+        self.warnings = []
+        self._guard = guard or Guard()
         base = info.time_base
         start = None if selection.start is None else info.start + selection.start
         end = None if selection.end is None else info.start + selection.end
@@ -85,22 +90,12 @@ class ClipReader:
         elif info.bit_depth > 8:
             self._warn(f"{info.bit_depth}-bit pictures are reduced to 8 bits")
 
-    def __enter__(self) -> ClipReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Release the file; iterations in progress end."""
         for container in self._open:
             container.close()
         self._open.clear()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the kept frames in order of time. Raises InputError (KP-INPUT-DAMAGED, -NO-FRAMES, -COLOR)."""
         convert, base = ToRgb(), self.info.time_base
         pending: tuple[av.VideoFrame, int] | None = None  # held back until its duration is known
         in_range = index = corrupt = moved = 0
@@ -156,30 +151,37 @@ class ClipReader:
                 yield picture
 
     def _decode(self, seek: int | None = None) -> Generator[av.VideoFrame, None, None]:
-        with open_container(Path(self.info.path)) as container:
+        with open_container(Path(self.info.path), self._guard.limits) as container:
             self._open.append(container)
             stream = container.streams[self.info.video_index]
-            decoder = _decoder(stream)
+            decoder = _decoder(stream, self._guard.limits)
             if seek is not None:
                 container.seek(seek, stream=stream)
             time: Fraction | None = None
             lost = 0
+            self._guard.start(shown(self.info.path))
             try:
                 for packet in container.demux(stream):
+                    self._guard.packet()
                     try:
                         pictures = decoder.decode(packet)
                     except av.FFmpegError as error:
                         if isinstance(error, EOFError):  # a flush after the end
                             continue
                         if not self.allow_damaged:
+                            if isinstance(error, MemoryError):
+                                raise
                             place = "at its start" if time is None else f"after {float(time):.3f} s"
                             raise damaged(self.info.path, f"decoding fails ({error.strerror})", f", {place}") from None
                         lost += 1
                         continue
                     for picture in pictures:
+                        self._guard.frame()
                         if picture.pts is not None:
                             time = picture.pts * self.info.time_base - self.info.start
                         yield picture
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError) as error:  # from reading the file
                 if not self.allow_damaged:
                     raise damaged(self.info.path, f"reading fails ({error.strerror})") from None
@@ -226,11 +228,12 @@ def turned(image: Image, rotation: int, mirrored: bool) -> Image:
     return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
 
 
-def _decoder(stream: VideoStream) -> av.VideoCodecContext:
+def _decoder(stream: VideoStream, limits: Limits) -> av.VideoCodecContext:
     """The stream's own decoder, except where FFmpeg's native one would drop the alpha channel."""
     name = stream.codec_context.name
     if codes_alpha(stream) and name in ("vp8", "vp9"):
         decoder = av.CodecContext.create("libvpx" if name == "vp8" else "libvpx-vp9", "r")
+        decoder.options = {"max_pixels": str(limits.pixels)}
         decoder.extradata = stream.codec_context.extradata
         return decoder
     # Frame threads conceal damage differently from run to run; slices and a fixed order do not.

@@ -1,0 +1,43 @@
+"""What every reader of a clip has, wherever it decodes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from fractions import Fraction
+from types import TracebackType
+
+from kinopaint.video.frame import Frame
+from kinopaint.video.probe import ClipInfo
+from kinopaint.video.timecode import Selection
+
+
+class ClipReader(ABC):
+    """Iterates over the kept frames; each new iteration starts again at the first one.
+
+    `expected_frames` is what the packets promise, exact for an undamaged file; `span` the kept time range in the
+    source's own times, in seconds. `warnings` grows while reading and is complete after the last frame.
+    """
+
+    info: ClipInfo
+    selection: Selection
+    allow_damaged: bool
+    warnings: list[str]
+    expected_frames: int
+    span: tuple[Fraction, Fraction]
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the kept frames in order of time. Raises InputError (KP-INPUT-DAMAGED, -NO-FRAMES, -COLOR)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file; iterations in progress end."""
+
+    def __enter__(self) -> ClipReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
