@@ -8,7 +8,7 @@ latent has to give the half-size picture. The result is a stock `AutoencoderTiny
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,8 @@ import torch
 from diffusers.models import AutoencoderTiny
 from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
 from torch.nn import functional as F
+
+from training.data import pictures
 
 CHANNELS = 16
 WIDTH = 48
@@ -48,15 +50,18 @@ PATTERNED = (
 
 
 class Store:
-    """Decoded pictures of the shard folder, picked at random and cropped; grows while rendering goes on."""
+    """Decoded pictures of the shard folder, picked at random and cropped; grows while rendering goes on.
 
-    def __init__(self, shards: Path, seed: int) -> None:
-        self.shards, self.rng = shards, np.random.default_rng(seed)
+    `wanted` tells by a picture's name whether it belongs here: the held-out ones are for the probe alone.
+    """
+
+    def __init__(self, shards: Path, seed: int, wanted: Callable[[str], bool]) -> None:
+        self.shards, self.rng, self.wanted = shards, np.random.default_rng(seed), wanted
         self.files: list[Path] = []
         self.cache: dict[Path, np.ndarray] = {}
 
     def refresh(self) -> None:
-        self.files = sorted(self.shards.glob("*/*.jpg"))
+        self.files = sorted(f for f in self.shards.glob("*/*.jpg") if self.wanted(f.stem))
         self.photos = [f for f in self.files if f.parent.name == "photo"]
         self.patterned = [f for f in self.files if f.parent.name.startswith(PATTERNED)]
 
@@ -118,6 +123,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--shards", type=Path, default=Path("runs/shards"))
     parser.add_argument("--out", type=Path, default=Path("runs/autoencoder"))
     parser.add_argument("--minutes", type=float, default=25)
@@ -138,7 +144,8 @@ def main() -> None:
         model.load_state_dict(AutoencoderTiny.from_pretrained(args.init, torch_dtype=torch.float32).state_dict())
     model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=1e-4, betas=(0.9, 0.98))
-    store = Store(args.shards, args.seed)
+    held_out = {p.name for p in pictures(args.data) if p.held_out}
+    store = Store(args.shards, args.seed, lambda name: name not in held_out)
     store.refresh()
     step, spent, checkpoint = 0, 0.0, args.out / "checkpoint.pt"
     average = torch.optim.swa_utils.AveragedModel(
@@ -188,7 +195,7 @@ def main() -> None:
                 checkpoint,
             )
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                probe = Store(args.shards, 99)
+                probe = Store(args.shards, 99, lambda name: name in held_out)
                 probe.refresh()
                 held = probe.batch(32, 128)
                 z = model.encoder(held).float()
