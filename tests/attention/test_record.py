@@ -2,7 +2,8 @@
 
 import torch
 
-from kinopaint.attention.record import ReceivedAttention, above_mean
+from kinopaint.attention.mask import above_mean
+from kinopaint.attention.record import ReceivedAttention
 from kinopaint.engine.interventions import AttentionCall, Site, attend
 
 

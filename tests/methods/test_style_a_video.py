@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kinopaint.attention.record import above_mean, resized
+from kinopaint.attention.mask import above_mean, resized
 from kinopaint.engine.denoiser import Condition
 from kinopaint.engine.run import stylize_windows
 from kinopaint.engine.samplers import sample_ddim
@@ -63,7 +63,10 @@ def predictions(frames, parts, step):
 
 def combined(method, frames, parts, latents, step, prompt=PROMPT):
     shared = method.prepare(Clip(frames.shape[-2], frames.shape[-1]), prompt, parts)
-    return method.denoiser(parts.autoencoder.encode(frames), shared, parts)(latents, step)
+    denoise, before = method.guided(frames, parts.autoencoder.encode(frames), shared, parts)
+    for hook in before:
+        latents = hook(latents, step)
+    return denoise(latents, step)
 
 
 @pytest.fixture
@@ -189,7 +192,7 @@ def test_rescaling_gives_the_prediction_the_spread_of_the_words_branch(s_mask, f
 
 def with_mask(monkeypatch, value):
     monkeypatch.setattr(
-        "kinopaint.methods.style_a_video.above_mean",
+        "kinopaint.attention.mask.above_mean",
         lambda received: torch.full_like(received, value, dtype=torch.bool),
     )
 
@@ -306,12 +309,8 @@ def test_no_strength_returns_the_reconstruction(frames, parts):
         ({"strength": 1.5}, "KP-SETTING-RANGE", "give a number from 0 to 1"),
         ({"text_branch": "jiont"}, "KP-SETTING-CHOICE", "did you mean joint"),
         ({"init": "noise", "strength": 0.5}, "KP-SETTING-CONFLICT", "strength below 1"),
-        ({"clip_strength": 0.02}, "KP-SETTING-NOT-YET", "clip_strength=0.02 is not built yet"),
         ({"temporal": "net"}, "KP-SETTING-NOT-YET", "temporal=net is not built yet"),
-        ({"s_mask": 0.5, "mask_mode": "sag"}, "KP-SETTING-NOT-YET", "mask_mode=sag is not built yet"),
-        ({"s_mask": 0.5, "mask_source": "output"}, "KP-SETTING-NOT-YET", "mask_source=output is not built yet"),
-        (StyleAVideo.presets["paper"], "KP-SETTING-NOT-YET", "clip_strength"),
-        (StyleAVideo.presets["paper-literal"], "KP-SETTING-NOT-YET", "clip_strength"),
+        ({"mask_lagged": True, "pilot": "full"}, "KP-SETTING-CONFLICT", "a lagged mask comes from"),
     ],
 )
 def test_impossible_settings_are_refused(settings, code, text):

@@ -1,8 +1,6 @@
-"""Record what attention looks at, and make masks of it."""
+"""Record what self-attention looks at, or gives."""
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from kinopaint.engine.interventions import AttentionCall, Proceed, attention_weights
@@ -22,21 +20,24 @@ class ReceivedAttention:
     def __call__(self, call: AttentionCall, proceed: Proceed) -> Tensor:
         if self.map is None:
             row = call.branches.index(self.branch)
-            weights = attention_weights(call.query[row], call.key[row])  # frame head query token
+            weights = attention_weights(call.query[row].detach(), call.key[row].detach())  # frame head query token
             self.map = weights.mean(1).sum(-2).reshape(-1, call.site.height, call.site.width)
         return proceed(call)
 
 
-def above_mean(received: Float[Tensor, "frame height width"]) -> Bool[Tensor, "frame height width"]:
-    """Where a location is attended to more than the mean of its frame, which for probabilities is 1.
+class AttentionOutput:
+    """The same for what the attention gives: `map` is its result, averaged over heads and channels.
 
-    Self-attention guidance (arXiv:2210.00939) writes the constant 1.0. Uniform attention gives an empty mask: the
-    margin of 1e-6 keeps rounding from deciding there.
+    The reading of Style-A-Video's journal version, where the map is multiplied by the values before the threshold.
     """
-    threshold = received.mean((-2, -1), keepdim=True) + 1e-6 * received.abs().amax((-2, -1), keepdim=True)
-    return received > threshold
 
+    def __init__(self, branch: str) -> None:
+        self.branch = branch
+        self.map: Float[Tensor, "frame height width"] | None = None
 
-def resized(mask: Bool[Tensor, "frame h w"], size: tuple[int, int]) -> Float[Tensor, "frame 1 height width"]:
-    """The mask at `size` (height, width), 0 and 1, by the nearest neighbour."""
-    return F.interpolate(mask[:, None].to(torch.float32), size=size, mode="nearest")
+    def __call__(self, call: AttentionCall, proceed: Proceed) -> Tensor:
+        result = proceed(call)
+        if self.map is None:
+            given = result[call.branches.index(self.branch)].detach().float()  # frame head query channel
+            self.map = given.mean((1, 3)).reshape(-1, call.site.height, call.site.width)
+        return result

@@ -69,6 +69,21 @@ class PicturePrompt:
     nothing: Float[Tensor, "token dim"]
 
 
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """A CLIP-style image tower; differentiable in the frames."""
+
+    dim: int
+
+    def tokens(self, frames: Frames, layer: int = -1) -> Float[Tensor, "frame token dim"]:
+        """The class token, then the spatial ones; `layer` counts hidden states from the end."""
+        ...
+
+    def embed(self, frames: Frames) -> Float[Tensor, "frame dim"]:
+        """One embedding of unit length for each frame."""
+        ...
+
+
 @dataclass(frozen=True)
 class Components:
     """A model, ready to be used: a record without behaviour."""
@@ -77,6 +92,8 @@ class Components:
     autoencoder: Autoencoder
     text_encoder: TextEncoder
     schedule: NoiseSchedule
+    image_encoder: ImageEncoder | None = None  # the folder's `image_encoder`, if it has one
+    small_autoencoder: Autoencoder | None = None  # its `vae_small`: a quick decoder for gradients
     name: str = ""
     path: Path | None = None
     revision: str | None = None  # commit of a hub snapshot

@@ -42,6 +42,17 @@ def ddpm_step(latents: Latents, noise: Latents, step: Step, fresh: Latents | Non
     return mean + spread * fresh
 
 
+def euler_ancestral_step(latents: Latents, noise: Latents, step: Step, fresh: Latents) -> Latents:
+    """The ancestral Euler move of k-diffusion (arXiv:2206.00364, sec. 4), in variance-preserving units.
+
+    It lives on latents / alpha at noise levels sigma / alpha: down to a level below the next one, then up by `fresh`.
+    """
+    here, there = step.sigma / step.alpha, step.next_sigma / step.next_alpha
+    up: float = (there**2 * (here**2 - there**2)) ** 0.5 / here
+    down: float = (there**2 - up**2) ** 0.5
+    return step.next_alpha * (latents / step.alpha + (down - here) * noise + up * fresh)
+
+
 def sample_ddim(
     denoise: Denoiser,
     latents: Latents,
@@ -54,6 +65,28 @@ def sample_ddim(
         for hook in before:
             latents = hook(latents, step)
         latents = ddim_step(latents, denoise(latents, step), step)
+        for hook in after:
+            latents = hook(latents, step)
+    return latents
+
+
+def sample_ancestral(
+    move: Callable[[Tensor, Tensor, Step, Tensor], Tensor],
+    fresh: Sequence[Tensor],
+    denoise: Denoiser,
+    latents: Latents,
+    steps: Sequence[Step],
+    before: Sequence[LatentHook] = (),
+    after: Sequence[LatentHook] = (),
+) -> Latents:
+    """Follow `steps` with a move that adds noise, `ddpm_step` or `euler_ancestral_step`.
+
+    `fresh` holds the noise of each step, by the step's index: given from outside, so that all frames can share it.
+    """
+    for step in steps:
+        for hook in before:
+            latents = hook(latents, step)
+        latents = move(latents, denoise(latents, step), step, fresh[step.index])
         for hook in after:
             latents = hook(latents, step)
     return latents

@@ -69,6 +69,7 @@ class NoiseSchedule:
     timestep_spacing: str = "trailing"
     steps_offset: int = 0
     set_alpha_to_one: bool = True
+    sampler: str = "ddim"  # the one among ours that the checkpoint's scheduler class stands for
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, where: str = "scheduler_config.json") -> "NoiseSchedule":
@@ -101,7 +102,14 @@ class NoiseSchedule:
             offset = int(known.get("steps_offset", 0))
         except (TypeError, ValueError) as error:
             raise refuse(f"the noise schedule cannot be built: {error}") from error
-        return cls(squared_alphas.clamp_min(_ALPHA_FLOOR), prediction, spacing, offset, bool(known["set_alpha_to_one"]))
+        return cls(
+            squared_alphas.clamp_min(_ALPHA_FLOOR),
+            prediction,
+            spacing,
+            offset,
+            bool(known["set_alpha_to_one"]),
+            {"EulerAncestralDiscreteScheduler": "euler_a", "DDPMScheduler": "ddpm"}.get(name, "ddim"),
+        )
 
     @property
     def train_steps(self) -> int:
@@ -156,6 +164,24 @@ class NoiseSchedule:
             for index, (timestep, (start, end)) in enumerate(zip(visited, ends, strict=True))
         ]
 
+    def listed_steps(self, count: int, strength: float = 1.0, *, spacing: str | None = None) -> list[Step]:
+        """The same for the ancestral samplers: each move ends where the next one starts, the last at no noise.
+
+        As in diffusers' Euler schedulers, "linspace" visits fractions of timesteps, between whose levels sigma / alpha
+        is interpolated.
+        """
+        spacing = spacing or self.timestep_spacing
+        visited = [float(timestep) for timestep in self.timesteps(count, spacing)]
+        if spacing == "linspace":
+            gap = (self.train_steps - 1) / max(count - 1, 1)
+            visited = [(count - 1 - index) * gap for index in range(count)]
+        visited = visited[count - min(int(count * strength), count) :]
+        levels = [*(self._level_between(timestep) for timestep in visited), (1.0, 0.0)]
+        return [
+            Step(index, len(visited), timestep, *levels[index], *levels[index + 1])
+            for index, timestep in enumerate(visited)
+        ]
+
     def reversed_steps(self, count: int, *, spacing: str | None = None) -> list[Step]:
         """The same moves from clean to noise, for DDIM inversion: the network is told where each move ends."""
         return [
@@ -170,6 +196,15 @@ class NoiseSchedule:
         else:
             square = torch.tensor(1.0) if self.set_alpha_to_one else self.squared_alphas[0]
         return square.sqrt().item(), (1 - square).sqrt().item()
+
+    def _level_between(self, timestep: float) -> tuple[float, float]:
+        """alpha and sigma at a fraction of a timestep, where sigma / alpha is linear."""
+        low = int(timestep)
+        high = min(low + 1, self.train_steps - 1)
+        ratios = ((1 - self.squared_alphas[[low, high]]) / self.squared_alphas[[low, high]]).sqrt().tolist()
+        ratio = ratios[0] + (timestep - low) * (ratios[1] - ratios[0])
+        alpha: float = (1 + ratio**2) ** -0.5
+        return alpha, ratio * alpha
 
 
 def _betas(config: Mapping[str, Any]) -> Tensor:

@@ -1,31 +1,44 @@
 """Style-A-Video: agile diffusion for arbitrary text-based video style transfer (Huang, Zhang, Dong; arXiv:2305.05464).
 
 Frames are denoised on an image-conditioned network, guided by three conditions: the frame, the words, and the frame
-where a self-attention layer looks (the mask). All frames start from one noise. The authors published no code; names and
-open questions are settled as `docs/methods/style-a-video.md` says. Not here yet: the step along the gradient of a CLIP
-loss, and the temporal refinement; asking for them is an error.
+where a self-attention layer looks (the mask). A step along the gradient of a CLIP loss pulls each frame's content back
+to the source. All frames start from one noise. The authors published no code; names and open questions are settled as
+`docs/methods/style-a-video.md` says. Not here yet: the temporal refinement; asking for it is an error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from kinopaint.attention.record import ReceivedAttention, above_mean, resized
+from kinopaint.attention.mask import AttentionMask
+from kinopaint.attention.self_attention_guidance import degraded
 from kinopaint.engine.components import Components
+from kinopaint.engine.corrections import during, evaluated_at, gradient_of, moved_by, nudged
 from kinopaint.engine.denoiser import Condition, Denoiser, Text
 from kinopaint.engine.guidance import Term, combine, needed, rescaled, weighted
-from kinopaint.engine.interventions import is_self, under, where
-from kinopaint.engine.noise import frame_noise, shared_noise
-from kinopaint.engine.samplers import noised, sample_ddim
+from kinopaint.engine.noise import frame_tapes, noise_tape
+from kinopaint.engine.samplers import (
+    LatentHook,
+    ddpm_step,
+    euler_ancestral_step,
+    noised,
+    sample_ancestral,
+    sample_ddim,
+)
 from kinopaint.engine.schedule import Step
 from kinopaint.engine.tied import encode_prompt, tied_to
 from kinopaint.errors import ModelError, SettingsError
+from kinopaint.latents.clip_distance import DISTANCES, clip_distance
+from kinopaint.latents.linear_decoder import linear_decoder
 from kinopaint.methods._settings import check_settings, setting
-from kinopaint.types import Clip, Frames, Latents, Prompt, Window, WindowPlan
+from kinopaint.types import Clip, Frames, Latents, Mask, Prompt, Window, WindowPlan
+
+SourceLatents = Float[Tensor, "frame channel h w"]  # beside frames, whose height and width are others
 
 _PAPER: Mapping[str, Any] = {
     "s_image": 1.5,
@@ -43,12 +56,17 @@ _PAPER: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Shared:
-    """What every window needs: texts, steps, and the noise, which is one tensor unless each frame draws its own."""
+    """What every window needs: texts, steps, and the noise: the start's, then one for each step that draws any.
+
+    `noise` is empty where each frame draws its own.
+    """
 
     nothing: Text
     words: Text
     steps: list[Step]
-    noise: Float[Tensor, "1 channel height width"]
+    sampler: str
+    spacing: str
+    noise: Float[Tensor, "draw channel height width"]
 
 
 @dataclass(frozen=True)
@@ -64,17 +82,52 @@ class StyleAVideo:
         choices=("null_image", "joint"),
     )
     mask_mode: str = setting(
-        "masked_content", "what the mask condition is", choices=("masked_content", "binary_image", "sag")
+        "masked_content",
+        "what the mask condition is: the frame under the mask, the mask as a picture, or self-attention guidance",
+        choices=("masked_content", "binary_image", "sag"),
     )
-    mask_source: str = setting("probs", "what the mask is made from", choices=("probs", "output"))
+    mask_source: str = setting(
+        "probs", "what the mask is made from: attention received, or given", choices=("probs", "output")
+    )
     mask_layer: str = setting("mid_block", "layer or block whose self-attention makes the mask")
+    mask_lagged: bool = setting(False, "take the mask from the step before: one call of the network per step")
+    pilot: str = setting(
+        "auto",
+        "what the evaluation sees that mask and CLIP step look at: frame and words, the frame, nothing; "
+        "auto: frame and words for the CLIP step, a branch that is evaluated anyway for the mask",
+        choices=("auto", "full", "image", "null"),
+    )
     clip_strength: float = setting(0.0, "λ, length of the step along the CLIP gradient; 0 = off", minimum=0)
-    clip_shift: str = setting("state", "what the CLIP step moves", choices=("state", "classifier", "eval_only"))
+    clip_shift: str = setting(
+        "state",
+        "what the CLIP step moves: the latents, the prediction, or where it is made (as printed)",
+        choices=("state", "classifier", "eval_only"),
+    )
+    clip_features: str = setting("tokens", "what of the CLIP tower is compared", choices=tuple(DISTANCES))
+    clip_layer: int = setting(-1, "layer of the CLIP tower, from the end", maximum=-1)
+    clip_decoder: str = setting(
+        "auto",
+        "what makes pixels for the CLIP tower: the model's decoder, its small one, a linear fit; auto: the small one "
+        "if there is one",
+        choices=("auto", "model", "small", "linear"),
+    )
+    clip_through_unet: bool = setting(False, "take the gradient through the U-Net, too, as written; slow")
+    clip_normalize: str = setting(
+        "rms", "length of the gradient: 1 in each frame, or as it comes", choices=("rms", "none")
+    )
+    clip_every: int = setting(1, "make the CLIP step on every so many steps", minimum=1)
+    clip_high: float = setting(1.0, "noise level, as a share, from which the CLIP step is made", minimum=0, maximum=1)
+    clip_low: float = setting(0.0, "noise level, as a share, down to which it is made", minimum=0, maximum=1)
     init: str = setting("noised_input", "where sampling starts", choices=("noised_input", "noise"))
     strength: float = setting(
         1.0, "share of the steps that are made, from the noised frame on; 0 changes nothing", minimum=0, maximum=1
     )
     num_inference_steps: int = setting(30, "denoising steps", minimum=1)
+    sampler: str = setting(
+        "ddim",
+        "how a step is made: deterministic, or with noise that all frames share; checkpoint: the checkpoint's own",
+        choices=("ddim", "ddpm", "euler_a", "checkpoint"),
+    )
     spacing: str = setting(
         "trailing",
         "how the steps are spread over the noise levels",
@@ -93,7 +146,13 @@ class StyleAVideo:
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": _PAPER,
-        "paper-literal": {**_PAPER, "clip_shift": "eval_only"},
+        "paper-literal": {
+            **_PAPER,
+            "clip_shift": "eval_only",
+            "clip_through_unet": True,
+            "pilot": "null",
+            "sampler": "ddpm",
+        },
         "ip2p": {
             "s_image": 1.5,
             "s_text": 7.5,
@@ -101,6 +160,7 @@ class StyleAVideo:
             "text_branch": "joint",
             "clip_strength": 0.0,
             "init": "noise",
+            "sampler": "checkpoint",
             "spacing": "checkpoint",
             "temporal": "identity",
         },
@@ -108,21 +168,12 @@ class StyleAVideo:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        later = {
-            "clip_strength": self.clip_strength != 0,
-            "temporal": self.temporal != "identity",
-            "mask_mode": self.s_mask != 0 and self.mask_mode != "masked_content",
-            "mask_source": self.s_mask != 0 and self.mask_source != "probs",
-        }
-        for name in (name for name, wanted in later.items() if wanted):
-            off = {"clip_strength": 0, "temporal": "identity", "mask_mode": "masked_content", "mask_source": "probs"}[
-                name
-            ]
+        if self.temporal != "identity":
             raise SettingsError(
                 "KP-SETTING-NOT-YET",
-                f"{name}={getattr(self, name)} is not built yet",
-                where=name,
-                fix=f"leave it at {off}",
+                f"temporal={self.temporal} is not built yet",
+                where="temporal",
+                fix="leave it at identity",
             )
         if self.init == "noise" and self.strength < 1:
             raise SettingsError(
@@ -131,20 +182,212 @@ class StyleAVideo:
                 where="strength",
                 fix="use init=noised_input, or strength 1",
             )
+        if self.mask_lagged and self.pilot == "full" and self.text_branch == "null_image":
+            raise SettingsError(
+                "KP-SETTING-CONFLICT",
+                "a lagged mask comes from the step's own branches, none of which sees frame and words",
+                where="mask_lagged",
+                fix="use pilot=image or pilot=null, or text_branch=joint",
+            )
 
     def prepare(self, clip: Clip, prompt: Prompt, parts: Components) -> Shared:
-        """Raises ModelError (KP-MODEL-NO-IMAGE) for settings that need a network which takes the frame."""
-        if not parts.backbone.image_channels:
-            self._check_without_image(parts)
+        """Raises ModelError: KP-MODEL-NO-IMAGE for settings that need a network which takes the frame,
+        KP-MODEL-NO-IMAGE-ENCODER if the CLIP step is asked for and the model has no image tower,
+        KP-MODEL-NO-SMALL-DECODER if it is to use a small decoder that the model has not.
+        """
+        self._check_parts(parts)
         nothing, words = encode_prompt(prompt, parts)
-        spacing = None if self.spacing == "checkpoint" else self.spacing
-        steps = parts.schedule.steps(self.num_inference_steps, self.strength, spacing=spacing)
+        spacing = parts.schedule.timestep_spacing if self.spacing == "checkpoint" else self.spacing
+        sampler = parts.schedule.sampler if self.sampler == "checkpoint" else self.sampler
+        visit = parts.schedule.steps if sampler == "ddim" else parts.schedule.listed_steps
+        steps = visit(self.num_inference_steps, self.strength, spacing=spacing)
         cells = (
             parts.backbone.latent_channels,
             clip.height // parts.autoencoder.factor,
             clip.width // parts.autoencoder.factor,
         )
-        return Shared(nothing, words, steps, shared_noise(cells, parts.seed).to(parts.device))
+        draws = 0 if self.noise == "per_frame" else 1 if sampler == "ddim" else 1 + len(steps)
+        noise = noise_tape(cells, parts.seed, draws) if draws else torch.empty(0, *cells)
+        return Shared(nothing, words, steps, sampler, spacing, noise.to(parts.device))
+
+    def stylize(self, window: Window, shared: Shared, parts: Components) -> Frames:
+        frames = window.frames[window.fresh]
+        parts = tied_to(frames, parts)
+        source = parts.autoencoder.encode(frames)  # c_I: raw, as InstructPix2Pix was trained
+        noise = self._noise(window, shared, parts)
+        latents = self._start(parts.autoencoder.scaled(source), noise[0], shared)
+        denoise, before = self.guided(frames, source, shared, parts)
+        if shared.sampler == "ddim":
+            clean = sample_ddim(denoise, latents, shared.steps, before)
+        else:
+            move = ddpm_step if shared.sampler == "ddpm" else euler_ancestral_step
+            clean = sample_ancestral(move, list(noise[1:]), denoise, latents, shared.steps, before)
+        return parts.autoencoder.decode(clean)
+
+    def guided(
+        self, frames: Frames, source: SourceLatents, shared: Shared, parts: Components
+    ) -> tuple[Denoiser, list[LatentHook]]:
+        """The noise prediction under all conditions, for `frames` whose raw latents are `source`; and what moves the
+        latents before each step.
+        """
+        size = (source.shape[-2], source.shape[-1])
+        mask = AttentionMask(self.mask_layer, self.mask_source, size) if self.s_mask else None
+        denoise = self._denoiser(source, shared, parts, mask)
+        if not self.clip_strength:
+            return denoise, []
+        decode, target = self._decoder(frames, parts.autoencoder.scaled(source), parts)
+        assert parts.image_encoder is not None  # prepare has looked
+        loss = clip_distance(parts.image_encoder, decode, target, features=self.clip_features, layer=self.clip_layer)
+        pilot = self._pilot(self._seen(source, shared, parts, clip_step=True), parts, mask)
+        gradient = during(
+            gradient_of(loss, pilot, through_network=self.clip_through_unet),
+            self.clip_high,
+            self.clip_low,
+            self.clip_every,
+            parts.schedule.train_steps,
+        )
+        strength, normalise = self.clip_strength, self.clip_normalize == "rms"
+        if self.clip_shift == "state":
+            return denoise, [moved_by(gradient, strength, normalise=normalise)]
+        wrap = nudged if self.clip_shift == "classifier" else evaluated_at
+        return wrap(denoise, gradient, strength, normalise=normalise), []
+
+    def _terms(self, source: Latents, shared: Shared) -> list[Term]:
+        """ε_0 + s_I (ε_I - ε_0) + s_T (ε_T - ε_0), or with ε_IT - ε_I for the last bracket; the mask's term apart."""
+        nothing, content = Condition("nothing", shared.nothing), Condition("content", shared.nothing, source)
+        masked = self.s_mask if self.mask_mode != "sag" else 0.0  # sag adds a difference of its own
+        if self.text_branch == "joint":
+            return [
+                (1 - self.s_image - masked, nothing),
+                (self.s_image - self.s_text, content),
+                (self.s_text, Condition("style", shared.words, source)),
+            ]
+        return [
+            (1 - self.s_image - self.s_text - masked, nothing),
+            (self.s_image, content),
+            (self.s_text, Condition("style", shared.words)),
+        ]
+
+    def _denoiser(self, source: Latents, shared: Shared, parts: Components, mask: AttentionMask | None) -> Denoiser:
+        """The sum without the mask's term, or with + s_M (ε_M - ε_0), where ε_M sees the frame through the mask."""
+        terms = self._terms(source, shared)
+        if mask is None:
+            return weighted(parts.backbone, terms, rescale=self.guidance_rescale)
+        seen = self._seen(source, shared, parts, clip_step=False)
+        look = self._pilot(seen, parts, mask)
+        is_branch = seen.branch in {condition.branch for _, condition in terms}
+        sag = self.mask_mode == "sag"
+        nothing = terms[0][1]
+        kept = needed([*terms, (0.0 if sag else self.s_mask, Condition("mask", shared.nothing))])
+        always = {condition.branch for _, condition in kept} | ({nothing.branch} if sag else set())
+
+        def denoise(latents: Latents, step: Step) -> Latents:
+            # The CLIP step may have looked already; else a pilot that is no branch, or the first lagged step, must.
+            if mask.known_at(step, lagged=self.mask_lagged) is None and (self.mask_lagged or not is_branch):
+                look(latents, step)
+            known = mask.known_at(step, lagged=self.mask_lagged)
+            watch = [] if mask.known_at(step) is not None else [mask.watching(seen.branch, step)]
+            evaluated = always | ({seen.branch} if watch else set())
+            weights = [weight for weight, condition in terms if condition.branch in evaluated]
+            conditions = [condition for _, condition in terms if condition.branch in evaluated]
+
+            if known is not None and not sag:
+                detail = self._detail(known, source, shared, parts)
+                plain = parts.backbone.predict(latents, step, [*conditions, detail], interventions=watch)
+                result = combine([*weights, self.s_mask], plain)
+                plain = plain[:-1] if conditions else plain
+            else:
+                plain = parts.backbone.predict(latents, step, conditions, interventions=watch)
+                known = mask.known_at(step) if known is None else known
+                assert known is not None  # it was watched
+                if sag:
+                    base = plain[[condition.branch for condition in conditions].index(nothing.branch)]
+                    worse = parts.backbone.predict(degraded(latents, base, known, step), step, [nothing])[0]
+                    result = combine(weights, plain) + self.s_mask * (base - worse)
+                else:
+                    masked = parts.backbone.predict(latents, step, [self._detail(known, source, shared, parts)])
+                    result = combine([*weights, self.s_mask], torch.cat([plain, masked]))
+            return rescaled(result, plain[-1], self.guidance_rescale) if self.guidance_rescale else result
+
+        return denoise
+
+    def _seen(self, source: Latents, shared: Shared, parts: Components, *, clip_step: bool) -> Condition:
+        """What the pilot sees. Frame and words give the CLIP loss something to pull back; where only the mask is
+        wanted, a branch of the sum serves without a further evaluation.
+        """
+        choice = self.pilot
+        if choice == "auto":
+            choice = "full" if clip_step or self.text_branch == "joint" else "image"
+        blind = not parts.backbone.image_channels
+        if choice == "null" or (choice == "image" and blind):
+            return Condition("nothing", shared.nothing)
+        if choice == "full" and blind:
+            return Condition("style", shared.words)
+        if choice == "image":
+            return Condition("content", shared.nothing, source)
+        return Condition("style" if self.text_branch == "joint" else "pilot", shared.words, source)
+
+    def _pilot(self, seen: Condition, parts: Components, mask: AttentionMask | None) -> Denoiser:
+        """One branch's prediction, which leaves the mask behind."""
+
+        def look(latents: Latents, step: Step) -> Latents:
+            watch = [] if mask is None else [mask.watching(seen.branch, step)]
+            return parts.backbone.predict(latents, step, [seen], interventions=watch)[0]
+
+        return look
+
+    def _detail(self, mask: Mask, source: Latents, shared: Shared, parts: Components) -> Condition:
+        """c_M: the frame's raw latents under the mask, or those of the mask as a black and white picture."""
+        if self.mask_mode == "masked_content":
+            return Condition("mask", shared.nothing, mask * source)
+        picture = F.interpolate(mask, scale_factor=float(parts.autoencoder.factor), mode="nearest")
+        return Condition("mask", shared.nothing, parts.autoencoder.encode((2 * picture - 1).expand(-1, 3, -1, -1)))
+
+    def _decoder(
+        self, frames: Frames, clean: SourceLatents, parts: Components
+    ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """What makes pixels for the CLIP tower, and the source as seen through it (a linear fit shows small frames)."""
+        if self.clip_decoder == "linear":
+            decode = linear_decoder(clean, frames)
+            return decode, decode(clean)
+        if parts.small_autoencoder is not None and self.clip_decoder != "model":
+            return parts.small_autoencoder.decode, parts.small_autoencoder.decode(clean)
+        return parts.autoencoder.decode, frames
+
+    def _noise(self, window: Window, shared: Shared, parts: Components) -> Float[Tensor, "draw frame channel h w"]:
+        """The noise of the start, then of each step that draws any; the frame axis may be 1."""
+        if self.noise == "shared":
+            return shared.noise[:, None]
+        draws = 1 if shared.sampler == "ddim" else 1 + len(shared.steps)
+        tapes = frame_tapes(shared.noise.shape[1:], parts.seed, window.fresh_numbers, draws)
+        return tapes.to(parts.device)
+
+    def _start(self, clean: Latents, noise: Float[Tensor, "#frame channel height width"], shared: Shared) -> Latents:
+        if not shared.steps:
+            return clean
+        if self.init == "noised_input":
+            return noised(clean, noise, shared.steps[0])
+        # The Euler samplers of diffusers start from sigma * noise, unless their steps begin below the noisiest one.
+        level = shared.steps[0].sigma if shared.sampler == "euler_a" and shared.spacing != "leading" else 1.0
+        return (level * noise).expand_as(clean)
+
+    def _check_parts(self, parts: Components) -> None:
+        if not parts.backbone.image_channels:
+            self._check_without_image(parts)
+        if self.clip_strength and parts.image_encoder is None:
+            raise ModelError(
+                "KP-MODEL-NO-IMAGE-ENCODER",
+                "the CLIP step needs an image tower, and the model has none",
+                where=parts.name,
+                fix="put a CLIPVisionModelWithProjection into the model's folder image_encoder, or set clip_strength 0",
+            )
+        if self.clip_strength and self.clip_decoder == "small" and parts.small_autoencoder is None:
+            raise ModelError(
+                "KP-MODEL-NO-SMALL-DECODER",
+                "clip_decoder=small needs a small autoencoder, and the model has none",
+                where=parts.name,
+                fix="put an AutoencoderTiny for the same latents into the model's folder vae_small, or use auto",
+            )
 
     def _check_without_image(self, parts: Components) -> None:
         """A plain text-to-image network has no slot for c_I: the frame acts through the noised start and structure."""
@@ -162,76 +405,3 @@ class StyleAVideo:
                     where=parts.name,
                     fix=f"set {name} to {instead}, or use mini or a checkpoint of the InstructPix2Pix kind",
                 )
-
-    def stylize(self, window: Window, shared: Shared, parts: Components) -> Frames:
-        parts = tied_to(window.frames[window.fresh], parts)
-        source = parts.autoencoder.encode(window.frames[window.fresh])  # c_I: raw, as InstructPix2Pix was trained
-        latents = self._start(parts.autoencoder.scaled(source), window, shared, parts)
-        denoise = self.denoiser(source, shared, parts)
-        return parts.autoencoder.decode(sample_ddim(denoise, latents, shared.steps))
-
-    def denoiser(self, source: Latents, shared: Shared, parts: Components) -> Denoiser:
-        """The noise prediction under all conditions, for frames whose raw latents are `source`."""
-        if self.s_mask:
-            return self._masked(source, shared, parts)
-        return weighted(parts.backbone, self._terms(source, shared), rescale=self.guidance_rescale)
-
-    def _terms(self, source: Latents, shared: Shared) -> list[Term]:
-        """ε_0 + s_I (ε_I - ε_0) + s_T (ε_T - ε_0), or with ε_IT - ε_I for the last bracket; the mask's term apart."""
-        nothing, content = Condition("nothing", shared.nothing), Condition("content", shared.nothing, source)
-        if self.text_branch == "joint":
-            return [
-                (1 - self.s_image - self.s_mask, nothing),
-                (self.s_image - self.s_text, content),
-                (self.s_text, Condition("style", shared.words, source)),
-            ]
-        return [
-            (1 - self.s_image - self.s_text - self.s_mask, nothing),
-            (self.s_image, content),
-            (self.s_text, Condition("style", shared.words)),
-        ]
-
-    def _masked(self, source: Latents, shared: Shared, parts: Components) -> Denoiser:
-        """The same with + s_M (ε_M - ε_0), where ε_M sees the frame through the mask M.
-
-        The mask comes from the branch that sees the frame ("joint": frame and words), not from an extra evaluation.
-        """
-        pilot = "style" if self.text_branch == "joint" else "content"
-        terms = self._terms(source, shared)
-        kept = needed([*terms, (self.s_mask, Condition("mask", shared.nothing))])[:-1]
-        kept += [
-            (0.0, condition)
-            for _, condition in terms
-            if condition.branch == pilot and pilot not in {other.branch for _, other in kept}
-        ]
-        weights, conditions = [weight for weight, _ in kept], [condition for _, condition in kept]
-
-        def denoise(latents: Latents, step: Step) -> Latents:
-            received = ReceivedAttention(pilot)
-            watch = where(is_self & under(self.mask_layer), received)
-            plain = parts.backbone.predict(latents, step, conditions, interventions=[watch])
-            if received.map is None:
-                raise SettingsError(
-                    "KP-SETTING-LAYER",
-                    f"the network has no self-attention at {self.mask_layer!r}",
-                    where="mask_layer",
-                    fix='name a block that has attention, such as "mid_block"',
-                )
-            mask = resized(above_mean(received.map), (source.shape[-2], source.shape[-1]))  # M
-            detail = Condition("mask", shared.nothing, mask * source)  # c_M = M * c_I
-            masked = parts.backbone.predict(latents, step, [detail])
-            result = combine([*weights, self.s_mask], torch.cat([plain, masked]))
-            style = plain[[condition.branch for condition in conditions].index("style")] if self.s_text else plain[-1]
-            return rescaled(result, style, self.guidance_rescale) if self.guidance_rescale else result
-
-        return denoise
-
-    def _start(self, clean: Latents, window: Window, shared: Shared, parts: Components) -> Latents:
-        if not shared.steps:
-            return clean
-        noise, (_, *cells) = shared.noise, clean.shape
-        if self.noise == "per_frame":
-            noise = frame_noise(cells, parts.seed, window.fresh_numbers).to(clean.device)
-        if self.init == "noise":
-            return noise.expand_as(clean)
-        return noised(clean, noise, shared.steps[0])

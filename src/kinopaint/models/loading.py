@@ -80,12 +80,25 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str = "auto", d
             where=str(path),
             fix="the parts come from different checkpoints; fetch the model again",
         )
+    small = None
+    if (path / "vae_small").is_dir():
+        small = DiffusersAutoencoder(network("vae_small", "diffusion_pytorch_model"))
+        if (small.latent_channels, small.factor) != (autoencoder.latent_channels, autoencoder.factor):
+            raise ModelError(
+                "KP-MODEL-MISFIT",
+                f"vae_small has {small.latent_channels} channels at factor {small.factor}, the autoencoder "
+                f"{autoencoder.latent_channels} at {autoencoder.factor}",
+                where=str(path / "vae_small"),
+                fix="use a small autoencoder made for these latents",
+            )
     about = _read_json(path / "kinopaint.json") if (path / "kinopaint.json").exists() else {}
     return Components(
         DiffusersBackbone(unet, schedule.prediction_type, image_channels=image_channels),
         autoencoder,
         text_encoder,
         schedule,
+        image_encoder=_image_encoder(path, place, text_dtype) if (path / "image_encoder").is_dir() else None,
+        small_autoencoder=small,
         name=str(name),
         path=path,
         revision=revision,
@@ -363,6 +376,28 @@ def _text_model(config: dict[str, Any]) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(CLIPTextConfig.from_dict(config))
+
+
+def _image_encoder(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The image tower, and the mean and deviation of its pixels where the folder says them."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from kinopaint.models.image import CLIP_MEAN, CLIP_STD, ClipImages
+
+    folder = path / "image_encoder"
+    config = _read_json(folder / "config.json")
+    _check_class(
+        str(*config.get("architectures", ["nothing named"])[:1]),
+        ("CLIPVisionModelWithProjection",),
+        "image_encoder",
+        folder / "config.json",
+    )
+    model = _filled(
+        folder, "model", lambda: CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config)), device, dtype
+    )
+    files = [path / where / "preprocessor_config.json" for where in ("image_encoder", "feature_extractor")]
+    about = next((_read_json(file) for file in files if file.exists()), {})
+    return ClipImages(model, about.get("image_mean", CLIP_MEAN), about.get("image_std", CLIP_STD))
 
 
 def _tokenizer(path: Path, vocabulary: int) -> Any:

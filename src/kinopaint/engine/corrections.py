@@ -1,0 +1,98 @@
+"""Corrections along the gradient of a loss on the predicted clean latents.
+
+A gradient is a function of (latents, step), like a denoiser; `None` means that this step is left alone. It acts in one
+of three places: on the state before the step (`moved_by`, a latent hook), on the prediction (`nudged`), or only on
+where the prediction is made (`evaluated_at`); the last two wrap a denoiser.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kinopaint.engine.denoiser import Denoiser
+from kinopaint.engine.samplers import LatentHook, clean_estimate
+from kinopaint.engine.schedule import Step
+from kinopaint.types import Latents
+
+Loss = Callable[[Tensor], Tensor]  # clean latents -> one number for each frame
+Gradient = Callable[[Tensor, Step], Tensor | None]
+
+
+def gradient_of(loss: Loss, pilot: Denoiser, *, through_network: bool = False) -> Gradient:
+    """The gradient of `loss` on the clean latents that `pilot` predicts, with respect to the noisy ones.
+
+    The losses of the frames are summed, which keeps their gradients apart. With `through_network` False the prediction
+    counts as a constant, so that the clean latents move by 1 / alpha; True is the written gradient and costs a backward
+    pass through the network. Works inside `torch.no_grad`.
+    """
+
+    def gradient(latents: Latents, step: Step) -> Latents:
+        with torch.enable_grad():
+            moving = latents.detach().requires_grad_()
+            if through_network:
+                noise = pilot(moving, step)
+            else:
+                with torch.no_grad():
+                    noise = pilot(latents, step)
+            losses = loss(clean_estimate(moving, noise, step))
+            (found,) = torch.autograd.grad(losses.sum(), moving)
+        return found
+
+    return gradient
+
+
+def during(gradient: Gradient, high: float, low: float, every: int, train_steps: int) -> Gradient:
+    """`gradient` while low <= timestep / train_steps <= high, on every `every`-th step; None otherwise."""
+
+    def gated(latents: Latents, step: Step) -> Latents | None:
+        level = (step.timestep + 1) / train_steps  # the noisiest timestep counts as 1
+        return gradient(latents, step) if low <= level <= high and step.index % every == 0 else None
+
+    return gated
+
+
+def shift(
+    gradient: Float[Tensor, "frame channel height width"], step: Step, strength: float, *, normalise: bool = True
+) -> Float[Tensor, "frame channel height width"]:
+    """The way to go: strength * sigma * gradient, which with `normalise` has root mean square 1 in each frame."""
+    found = gradient
+    if normalise:
+        found = found / (found.square().mean((-3, -2, -1), keepdim=True).sqrt() + 1e-12)
+    return strength * step.sigma * found
+
+
+def moved_by(gradient: Gradient, strength: float, *, normalise: bool = True) -> LatentHook:
+    """A hook for before the step: latents - shift. The prediction and the sampler's move both start from there."""
+
+    def move(latents: Tensor, step: Step) -> Tensor:
+        found = gradient(latents, step)
+        return latents if found is None else latents - shift(found, step, strength, normalise=normalise)
+
+    return move
+
+
+def nudged(denoise: Denoiser, gradient: Gradient, strength: float, *, normalise: bool = True) -> Denoiser:
+    """noise + shift, the form of classifier guidance (arXiv:2105.05233, algorithm 2)."""
+
+    def act(latents: Latents, step: Step) -> Latents:
+        found = gradient(latents, step)
+        noise = denoise(latents, step)
+        return noise if found is None else noise + shift(found, step, strength, normalise=normalise)
+
+    return act
+
+
+def evaluated_at(denoise: Denoiser, gradient: Gradient, strength: float, *, normalise: bool = True) -> Denoiser:
+    """The prediction made at latents - shift, for a move that starts from the unmoved latents.
+
+    This is Style-A-Video's algorithm 1 as printed. The clean estimate of such a move is D(z - δ) + δ / alpha, which for
+    a good denoiser D goes *up* the loss; it is here to reproduce, not to use.
+    """
+
+    def act(latents: Latents, step: Step) -> Latents:
+        found = gradient(latents, step)
+        return denoise(latents if found is None else latents - shift(found, step, strength, normalise=normalise), step)
+
+    return act

@@ -1,0 +1,1 @@
+"""What acts on latents: one published idea per file."""
