@@ -16,8 +16,8 @@ import torch
 import kinopaint
 from training.data import paintings, pictures
 from training.render_shards import slug
+from training.renderings import render
 from training.renderings.blocks import to_lab
-from training.renderings.media import render
 from training.words import TRAINED, held_out_phrases
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from training.data import Picture, paintings, pictures
-from training.renderings.media import render
+from training.renderings import render
 from training.words import TRAINED
 
 _paintings: dict[str, list[np.ndarray]] = {}

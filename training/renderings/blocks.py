@@ -446,3 +446,45 @@ class Source:
         for radius in radii:
             image = kuwahara(image, radius, self.direction)
         return image
+
+
+def triangles(rgb: Array, size: float, noise: Noise, name: str) -> tuple[Array, Array, Array]:
+    """Delaunay triangles with one vertex per cell of `size`, pulled to strong edges.
+
+    Returns the mean colour of each pixel's triangle, the slope of the lightness within it as an RGB-sized normal
+    (x, y, 0), and a number in [0, 1] that hangs on the triangle's place.
+    """
+    rows, cols = rgb.shape[:2]
+    light = lightness(rgb)
+    strength = structure(rgb, 1.5, 6.0).detail
+    x, y = grid(light.shape)
+    ny, nx = int(np.ceil(rows / size)), int(np.ceil(cols / size))
+    table = noise.generator(name).random((260, 260, 2), dtype=np.float32)[:ny, :nx]
+    place = ((y // size).astype(np.int32) * nx + (x // size).astype(np.int32)).ravel()
+    weight = (strength.ravel() + 1e-3) ** 6
+    total = np.bincount(place, weight, nx * ny)
+    edge = np.stack([np.bincount(place, weight * a.ravel(), nx * ny) / total for a in (x, y)], -1)
+    strongest = np.zeros(nx * ny, np.float32)
+    np.maximum.at(strongest, place, strength.ravel())
+    gy, gx = np.mgrid[:ny, :nx]
+    spot = np.stack([(gx + table[..., 0]) * size, (gy + table[..., 1]) * size], -1).reshape(-1, 2)
+    pull = smoothstep(2, 6, strongest)[:, None]
+    points = np.clip(spot * (1 - pull) + edge * pull, 0, (cols - 1, rows - 1))
+    rim = np.arange(0, 1.001, 1 / max(nx, ny))
+    frame = [(a * (cols - 1), b) for a in rim for b in (0, rows - 1)] + [
+        (b, a * (rows - 1)) for a in rim for b in (0, cols - 1)
+    ]
+    division = cv2.Subdiv2D((0, 0, cols + 1, rows + 1))
+    for px, py in np.concatenate([points, np.array(frame)]):
+        division.insert((float(px), float(py)))
+    index = np.zeros((rows, cols), np.int32)
+    corners = division.getTriangleList().reshape(-1, 3, 2)
+    inside = ((corners >= -1) & (corners <= (cols, rows))).all((1, 2))
+    for i, corner in enumerate(corners[inside], 1):
+        cv2.fillConvexPoly(index, np.round(corner * 16).astype(np.int32), i, cv2.LINE_8, 4)
+    count = int(inside.sum()) + 1
+    soft = blur(light, 2.5)
+    slope = np.dstack([cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1), np.zeros_like(soft)])
+    centre = cell_means(np.dstack([x, y, x]), index, count)
+    hashed = np.abs(np.sin(centre[:, 0] * 12.9898 + centre[:, 1] * 78.233) * 43758.5453) % 1
+    return cell_means(rgb, index, count)[index], cell_means(slope, index, count)[index] * 4, hashed[index]

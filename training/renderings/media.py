@@ -1,16 +1,14 @@
-"""The media: each a pure function of a levelled photograph, its noise and a few jittered parameters.
+"""Media of pen, brush, print and camera: each a pure function of a levelled photograph, its noise and a few parameters.
 
-`render(rgb, medium, seed)` is the door. Lengths are pixels of a picture whose shorter side is about 256; patterns
-keep periods of 5 px and more, because finer ones do not survive an autoencoder of factor 8.
+Lengths are pixels of a picture whose shorter side is about 256; patterns keep periods of 5 px and more, because finer
+ones do not survive an autoencoder of factor 8.
 """
-
-from collections.abc import Callable
 
 import cv2
 import numpy as np
+
 from training.renderings.blocks import (
     Array,
-    Noise,
     Pass,
     Source,
     blur,
@@ -19,7 +17,6 @@ from training.renderings.blocks import (
     displaced,
     grid,
     kuwahara,
-    level,
     lightness,
     lines,
     local_contrast,
@@ -36,45 +33,7 @@ from training.renderings.blocks import (
     to_rgb,
     with_chroma,
 )
-
-Medium = Callable[[Source, np.random.Generator, dict[str, list[Array]]], Array]
-MEDIA: dict[str, Medium] = {}
-
-
-def medium(name: str) -> Callable[[Medium], Medium]:
-    def register(function: Medium) -> Medium:
-        MEDIA[name] = function
-        return function
-
-    return register
-
-
-def render(rgb: Array, name: str, seed: int, paintings: dict[str, list[Array]]) -> Array:
-    """Return `rgb` (float32 in [0, 1]) in the medium `name`; the same arguments give the same pixels."""
-    source = Source(level(rgb), Noise(seed, rgb.shape[:2]))
-    drawn = MEDIA[name](source, source.noise.generator("draws-" + name), paintings)
-    return np.clip(drawn, 0, 1).astype(np.float32)
-
-
-def mix(a: Array, b: Array, weight: Array | float) -> Array:
-    if isinstance(weight, np.ndarray) and weight.ndim == 2:
-        weight = weight[..., None]
-    return a * (1 - weight) + b * weight
-
-
-def colour(*rgb: float) -> Array:
-    return np.array(rgb, np.float32)
-
-
-def painting(paintings: dict[str, list[Array]], folder: str, draw: np.random.Generator) -> Array:
-    return paintings[folder][int(draw.integers(len(paintings[folder])))]
-
-
-def adjusted(rgb: Array, chroma: float = 1.0, low: float = 0.0, high: float = 100.0, power: float = 1.0) -> Array:
-    lab = to_lab(rgb)
-    lab[..., 0] = low + (high - low) * (lab[..., 0] / 100) ** power
-    lab[..., 1:] *= chroma
-    return to_rgb(lab)
+from training.renderings.registry import adjusted, colour, medium, mix, painting
 
 
 @medium("oil painting")

@@ -1,0 +1,46 @@
+"""The door to the media, `render`, and what their files share."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from training.renderings.blocks import Array, Noise, Source, level, to_lab, to_rgb
+
+Medium = Callable[[Source, np.random.Generator, dict[str, list[Array]]], Array]
+MEDIA: dict[str, Medium] = {}
+
+
+def medium(name: str) -> Callable[[Medium], Medium]:
+    def register(function: Medium) -> Medium:
+        MEDIA[name] = function
+        return function
+
+    return register
+
+
+def render(rgb: Array, name: str, seed: int, paintings: dict[str, list[Array]]) -> Array:
+    """Return `rgb` (float32 in [0, 1]) in the medium `name`; the same arguments give the same pixels."""
+    source = Source(level(rgb), Noise(seed, rgb.shape[:2]))
+    drawn = MEDIA[name](source, source.noise.generator("draws-" + name), paintings)
+    return np.clip(drawn, 0, 1).astype(np.float32)
+
+
+def mix(a: Array, b: Array, weight: Array | float) -> Array:
+    if isinstance(weight, np.ndarray) and weight.ndim == 2:
+        weight = weight[..., None]
+    return a * (1 - weight) + b * weight
+
+
+def colour(*rgb: float) -> Array:
+    return np.array(rgb, np.float32)
+
+
+def painting(paintings: dict[str, list[Array]], folder: str, draw: np.random.Generator) -> Array:
+    return paintings[folder][int(draw.integers(len(paintings[folder])))]
+
+
+def adjusted(rgb: Array, chroma: float = 1.0, low: float = 0.0, high: float = 100.0, power: float = 1.0) -> Array:
+    lab = to_lab(rgb)
+    lab[..., 0] = low + (high - low) * (lab[..., 0] / 100) ** power
+    lab[..., 1:] *= chroma
+    return to_rgb(lab)
