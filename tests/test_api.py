@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from kinopaint.engine.run import stylize_windows
 from kinopaint.errors import InputError, KinopaintError, ModelError, OutputError, SettingsError
 from kinopaint.methods import StyleAVideo
 from kinopaint.models.pixels import to_pictures, to_tensor
+from kinopaint.recipe import fingerprint
 from kinopaint.types import Clip, Prompt
 from kinopaint.video import probe
 
@@ -158,3 +162,33 @@ def test_preview_writes_one_sheet(clip, model_folder, tmp_path):
 
 def test_available_methods_are_names():
     assert "style-a-video" in kinopaint.available_methods()
+
+
+def test_a_sequence_gives_a_sequence_with_its_recipe_beside_it(model_folder, tmp_path):
+    (tmp_path / "in").mkdir()
+    for number, picture in enumerate(pictures(3)):
+        cv2.imwrite(str(tmp_path / "in" / f"{number}.png"), picture)
+    settings = {"model": model_folder, "steps": 1, "dtype": "float32", "fps": "24000/1001"}
+    result = kinopaint.stylize(tmp_path / "in" / "%d.png", "oil", tmp_path / "out" / "%03d.png", **settings)
+    assert result.output == tmp_path / "out"
+    assert sorted(path.name for path in result.output.iterdir()) == ["001.png", "002.png", "003.png"]
+    recipe = json.loads((tmp_path / "out.json").read_text())
+    assert recipe == json.loads(json.dumps(result.recipe))
+    assert (recipe["settings"]["fps"], recipe["source"]["name"]) == ("24000/1001", "in/%d.png")
+    assert recipe["source"]["fingerprint"].startswith("sha256-files:")
+    assert recipe["delivery"]["ok"]
+
+
+def test_a_recipe_that_must_be_written_beside_the_result_overwrites_nothing(clip, model_folder, tmp_path):
+    (tmp_path / "a.gif.json").write_text("precious")
+    with pytest.raises(OutputError, match=r"KP-OUTPUT-EXISTS.*recipe"):
+        kinopaint.stylize(clip, "oil", tmp_path / "a.gif", model=model_folder, steps=1)
+    assert (tmp_path / "a.gif.json").read_text() == "precious"
+
+
+def test_the_fingerprint_of_a_sequence_follows_names_and_contents(tmp_path):
+    def after(name, content):
+        (tmp_path / name).write_bytes(content)
+        return fingerprint(tmp_path)
+
+    assert len({after("1.png", b"a"), after("1.png", b"b"), after("2.png", b"a")}) == 3

@@ -62,8 +62,8 @@ def stylize(
 
     `settings` are those of the command line with underscores (`kinopaint stylize --help`), and the fields of the
     method: method="style-a-video", model="mini", preset="balanced", seed=0, steps, negative_prompt, start, end,
-    every=1, size="source", work_size="auto", codec="auto", quality, no_audio, device="auto", dtype="auto", download,
-    allow_damaged, overwrite; s_text=6.0, text_branch="joint", … A field that is not given takes the model's
+    every=1, fps, size="source", work_size="auto", codec="auto", quality, no_audio, device="auto", dtype="auto",
+    download, allow_damaged, overwrite; s_text=6.0, text_branch="joint", … A field that is not given takes the model's
     recommended value, if it carries one, else the method's default.
 
     `progress` is called with dictionaries: `start`, `progress` (frames_done, frames, eta_s), `warning`, `done`; without
@@ -102,9 +102,9 @@ def stylize(
         if sidecar or not written.metadata:
             write_sidecar(job.sidecar, recipe)
         listen(
-            {"event": "done", "output": str(job.output), "frames": written.frames, "seconds": time.monotonic() - begin}
+            {"event": "done", "output": str(job.place), "frames": written.frames, "seconds": time.monotonic() - begin}
         )
-        return StylizeResult(job.output, written.frames, recipe, written.delivery)
+        return StylizeResult(job.place, written.frames, recipe, written.delivery)
 
 
 def preview(
@@ -219,7 +219,12 @@ def made_ready(job: Job) -> Iterator[Ready]:
     job.check_model()
     asked = job.selection
     with open_clip(
-        job.input, start=asked.start, end=asked.end, every=asked.every, allow_damaged=job.allow_damaged
+        job.input,
+        start=asked.start,
+        end=asked.end,
+        every=asked.every,
+        fps=job.fps,
+        allow_damaged=job.allow_damaged,
     ) as clip:
         loaded = load_model(job.model, device=job.device, dtype=job.wanted_dtype, download=job.download)
         parts = replace(loaded, seed=job.seed)

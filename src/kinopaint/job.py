@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from kinopaint.profiles import DEFAULT, NOT_YET, PROFILES, Profile
 from kinopaint.settings import coerce_fields, refuse, whole
 from kinopaint.types import Prompt
 from kinopaint.video.codecs import choose_codec
+from kinopaint.video.place import check_place
+from kinopaint.video.sequence import holds_recipe, output_sequence, result_place
 from kinopaint.video.sizing import plan_size
-from kinopaint.video.timecode import Selection, Time
+from kinopaint.video.timecode import Selection, Time, parse_rate
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Job:
     model: str
     seed: int
     selection: Selection
+    fps: Fraction | None
     device: str
     dtype: str
     size: str
@@ -61,6 +65,7 @@ class Job:
         start: Time = None,
         end: Time = None,
         every: int | str = 1,
+        fps: Time = None,
         size: str = "source",
         work_size: str = "auto",
         codec: str = "auto",
@@ -74,7 +79,7 @@ class Job:
         **fields: Any,
     ) -> Job:
         """Check every setting. Raises SettingsError that names the first one that cannot be."""
-        from kinopaint.models.placement import choose_device, choose_dtype
+        from kinopaint.models import loading
 
         kind = get_method(method)
         given = fields if steps is None else {**fields, "num_inference_steps": steps}
@@ -88,6 +93,7 @@ class Job:
             model=os.fspath(model),
             seed=whole("seed", seed, at_least=0),
             selection=Selection.of(start, end, whole("every", every, at_least=1)),
+            fps=None if fps is None else parse_rate(fps),
             device=device,
             dtype=dtype,
             size=size,
@@ -103,7 +109,7 @@ class Job:
             raise refuse("seed", job.seed, "a whole number below 2**63")
         choose_codec(output, codec, job.quality)
         plan_size(640, 360, size=size, work_size=work_size)  # says whether the words can be read
-        choose_dtype(job.wanted_dtype, choose_device(device))
+        loading._dtype(job.wanted_dtype, loading._device(device))
         job.method({})
         return job
 
@@ -131,25 +137,20 @@ class Job:
         return kind(**coerce_fields(kind, {**fields, **self.given}))
 
     @property
+    def place(self) -> Path:
+        """What appears when the result is whole: the output file, or the folder of an image sequence."""
+        return result_place(self.output, self._codec)
+
+    @property
     def sidecar(self) -> Path:
-        return self.output.with_name(f"{self.output.name}.json")
+        return self.place.with_name(f"{self.place.name}.json")
 
     def check_output(self, *, sidecar: bool = False) -> None:
         """Raises OutputError if the result cannot be put where it should, and SettingsError if it is the input."""
-        where, folder = str(self.output), self.output.absolute().parent
-        if self.output.exists() and self.input.exists() and self.output.samefile(self.input):
-            raise SettingsError(
-                "KP-OUTPUT-IS-INPUT", "the result would replace its source", where=where, fix="choose another name"
-            )
-        if self.output.is_dir():
-            raise OutputError("KP-OUTPUT-DIRECTORY", "this is a folder", where=where, fix="add a file name")
-        if self.output.exists() and not self.overwrite:
-            raise OutputError(
-                "KP-OUTPUT-EXISTS",
-                "the file exists already",
-                where=where,
-                fix="choose another name, or add --overwrite",
-            )
+        sequence = output_sequence(self.output, self._codec)
+        pattern = sequence[1] if sequence else None
+        check_place(self.place.absolute(), self.input, overwrite=self.overwrite, pattern=pattern)
+        sidecar |= not holds_recipe(self.output, self._codec)
         if sidecar and self.sidecar.exists() and not self.overwrite:
             raise OutputError(
                 "KP-OUTPUT-EXISTS",
@@ -157,16 +158,14 @@ class Job:
                 where=str(self.sidecar),
                 fix="choose another name, or add --overwrite",
             )
-        if not folder.is_dir():
-            raise OutputError("KP-OUTPUT-FOLDER", "there is no such folder", where=str(folder), fix="make it first")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(
-                "KP-OUTPUT-PERMISSION", "nothing may be written there", where=str(folder), fix="choose another folder"
-            )
+
+    @property
+    def _codec(self) -> str:
+        return choose_codec(self.output, self.codec, self.quality)
 
     def check_model(self) -> None:
         """Raises ModelError if there is no such model; whether it can be used shows when it is loaded."""
-        from kinopaint.models.finding import find_model
+        from kinopaint.models.loading import find_model
 
         find_model(self.model, download=self.download)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinopaint.errors import OutputError
+from kinopaint.video.sequence import find_sequence
 
 if TYPE_CHECKING:
     from kinopaint.api import Ready
@@ -22,7 +23,15 @@ LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "av", "opencv-
 
 
 def fingerprint(path: Path) -> str:
-    """`sha256:…` of a file, or for more than 256 MiB `sha256-edges:…` of its length, first and last 16 MiB."""
+    """`sha256:…` of a file, or for more than 256 MiB `sha256-edges:…` of its length, first and last 16 MiB.
+
+    Of an image sequence `sha256-files:…` of the names and contents of its pictures.
+    """
+    if sequence := find_sequence(path):
+        whole = hashlib.sha256()
+        for picture in sequence.files:
+            whole.update(f"{picture.name}\n{fingerprint(picture)}\n".encode())
+        return f"sha256-files:{whole.hexdigest()}"
     length = path.stat().st_size
     with path.open("rb") as file:
         if length <= WHOLE:
@@ -65,6 +74,7 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
             "start": None if job.selection.start is None else str(job.selection.start),
             "end": None if job.selection.end is None else str(job.selection.end),
             "every": job.selection.every,
+            "fps": None if job.fps is None else str(job.fps),
             "size": job.size,
             "work_size": job.work_size,
             "codec": job.codec,
@@ -84,12 +94,19 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
         "device": str(parts.device),
         "dtype": str(parts.dtype).removeprefix("torch."),
         "source": {
-            "name": job.input.name,
-            "bytes": job.input.stat().st_size,
+            "name": _name(job.input),
+            "bytes": ready.clip.info.size_bytes,
             "fingerprint": fingerprint(job.input),
         },
         "fallbacks": [],
     }
+
+
+def _name(path: Path) -> str:
+    """The last part of the input's path; of numbered pictures the last two, because their folder is what has a name."""
+    absolute = path.absolute()
+    pattern = find_sequence(path) and not path.is_dir()
+    return f"{absolute.parent.name}/{absolute.name}" if pattern else absolute.name
 
 
 def write_sidecar(path: Path, recipe: dict[str, Any]) -> None:

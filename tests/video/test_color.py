@@ -2,12 +2,14 @@
 
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from clips import make_clip, picture
 
 from kinopaint.errors import InputError
-from kinopaint.video import open_clip
+from kinopaint.video.color import ToRgb, color_tags
+from kinopaint.video.reader import open_here as open_clip
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}  # of red and blue
 RED = (200, 30, 30)
@@ -87,6 +89,21 @@ def test_rgb_is_taken_as_it_is(tmp_path):
     clip = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", tags=None, times=[0])
     with open_clip(clip) as frames:
         assert np.array_equal(next(iter(frames)).image, picture(0))
+
+
+@pytest.mark.parametrize(
+    "pixel_format", ["gray16le", "gray10le", "gray12le", "gbrp10le", "gbrp12le", "gbrp16le", "rgb48le"]
+)
+def test_deep_rgb_and_grey_are_rounded_without_bias(pixel_format):
+    frame = av.VideoFrame(256, 2, pixel_format)
+    peak, values = (1 << frame.format.components[0].bits) - 1, np.arange(256)
+    for plane in frame.planes:
+        row = np.repeat(np.rint(values * (peak / 255)), 3 if pixel_format == "rgb48le" else 1)
+        rows = np.zeros((2, plane.line_size // 2), np.uint16)
+        rows[:, : len(row)] = row
+        plane.update(rows.tobytes())
+    image, _ = ToRgb()(frame, color_tags(frame))
+    assert np.array_equal(image[0, :, 1], values)
 
 
 def test_transparent_parts_are_put_on_white(tmp_path):

@@ -11,7 +11,9 @@ import pytest
 from clips import TICK, UNEVEN, make_clip, picture, read_packets, shared_file
 
 from kinopaint.errors import InternalError, OutputError, SettingsError, ShapeError
-from kinopaint.video import Frame, open_clip, open_writer, probe
+from kinopaint.video import Frame, open_writer
+from kinopaint.video.probe import scan
+from kinopaint.video.reader import open_here as open_clip
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -24,6 +26,10 @@ def restyle(source, target, *, start=None, end=None, every=1, paint=lambda image
             for frame in frames:
                 writer.write(paint(frame.image), frame)
             return writer.finish(), frames
+
+
+def probe(path):
+    return scan(path)[0]
 
 
 def frames_of(path):

@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from kinopaint.methods import get_method
 
     method = named(words, "--method", "style-a-video")
-    parser.add_argument("input", metavar="INPUT", help="a video or a picture, a file on this machine")
+    parser.add_argument("input", metavar="INPUT", help="a video, a picture, or a folder or pattern (%%04d) of pictures")
     parser.add_argument("prompt", metavar="PROMPT", help="what it should look like, in words")
 
     model = parser.add_argument_group("model and method")
@@ -72,6 +72,9 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     part.add_argument("--start", metavar="TIME", help="seconds or hours:minutes:seconds (default: the beginning)")
     part.add_argument("--end", metavar="TIME", help="seconds or hours:minutes:seconds (default: the end)")
     part.add_argument("--every", default="1", metavar="N", help="keep each N-th frame, at its own time (default: 1)")
+    part.add_argument(
+        "--fps", metavar="RATE", help="pictures per second of an image sequence: 25, 24000/1001 (default: 25)"
+    )
     part.add_argument(
         "--size",
         default="source",
@@ -140,6 +143,7 @@ def keywords(given: argparse.Namespace) -> dict[str, Any]:
         "start",
         "end",
         "every",
+        "fps",
         "size",
         "work_size",
         "allow_damaged",

@@ -54,6 +54,7 @@ class Codec:
         return f"{name}10le" if self.deep and bit_depth > 8 else name
 
 
+PICTURES = ("png", "jpeg", "webp")  # one file per picture
 CODECS: Mapping[str, Codec] = {
     "h264": Codec(
         "libx264",
@@ -140,25 +141,27 @@ SUBTITLES_COPIED: Mapping[str, frozenset[str] | None] = {
 def choose_codec(path: str | PathLike[str], codec: str = "auto", quality: int | None = None) -> str:
     """The codec's name for this output, checked against the file ending and the quality. Opens nothing.
 
+    A name without ending is a folder for single pictures if the codec is one of PICTURES.
     Raises SettingsError: KP-SETTING-FORMAT for an unknown ending, KP-SETTING-CODEC for an unknown codec or one that the
     container cannot hold, KP-SETTING-QUALITY.
     """
     ending = Path(path).suffix.lower()
-    if ending not in CONTAINERS:
+    folder = not ending and codec in PICTURES
+    if ending not in CONTAINERS and not folder:
         raise SettingsError(
             "KP-SETTING-FORMAT",
             f"the ending {ending!r} names no format that can be written" if ending else "the output has no file ending",
             where=Path(path).name,
-            fix=f"use one of {', '.join(CONTAINERS)}",
+            fix=f"use one of {', '.join(CONTAINERS)}; for single pictures name/%04d.png",
         )
-    muxer, name = CONTAINERS[ending]
+    muxer, name = CONTAINERS.get(ending, (None, codec))
     if codec != "auto":
         name = codec
     if name not in CODECS:
         raise SettingsError(
             "KP-SETTING-CODEC", f"unknown codec {codec!r}", where="--codec", fix=did_you_mean(codec, ["auto", *CODECS])
         )
-    if muxer not in CODECS[name].muxers or (muxer is None and CONTAINERS[ending][1] != name):
+    if muxer not in CODECS[name].muxers or (muxer is None and not folder and CONTAINERS[ending][1] != name):
         endings = [e for e, (m, default) in CONTAINERS.items() if m in CODECS[name].muxers and (m or default == name)]
         raise SettingsError(
             "KP-SETTING-CODEC",

@@ -97,15 +97,24 @@ class ToRgb:
         """
         wide, alpha = bool(tags.hdr) or tags.primaries == "bt2020", None
         if has_alpha(frame.format):
-            rgba = self._convert(frame, tags, "rgba")
+            rgba = self._to_8_bits(frame, tags, "rgba")
             image, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
         elif not wide:
-            image = self._convert(frame, tags, "rgb24")
+            image = self._to_8_bits(frame, tags, "rgb24")
         if wide:
             image = to_bt709(self._convert(frame, tags, "rgb48le"), tags)
         if alpha is None or alpha.min() == 255:
             return image, None
         return on_white(image, alpha), alpha
+
+    def _to_8_bits(self, frame: av.VideoFrame, tags: ColorTags, pixel_format: str) -> NDArray[np.uint8]:
+        bits = max(component.bits for component in frame.format.components)
+        if bits <= 8 or tags.matrix not in ("rgb", "grey") or not tags.full_range:
+            return self._convert(frame, tags, pixel_format)
+        # The scaler only drops bits here, which makes 65535 / 2 brighter than 255 / 2; grey it fills up with zeros.
+        deep = self._convert(frame, tags, {"rgb24": "rgb48le", "rgba": "rgba64le"}[pixel_format]).astype(np.uint32)
+        white = 65535 if tags.matrix == "rgb" else ((1 << bits) - 1) << (16 - bits)
+        return np.minimum((deep * 255 + white // 2) // white, 255).astype(np.uint8)
 
     def _convert(self, frame: av.VideoFrame, tags: ColorTags, pixel_format: str) -> NDArray[np.uint8 | np.uint16]:
         if tags.matrix not in ("rgb", "grey", *_SWSCALE):

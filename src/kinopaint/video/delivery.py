@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from os import PathLike
@@ -9,7 +10,9 @@ from typing import Any
 
 from kinopaint.errors import InputError
 from kinopaint.video.color import DELIVERED
+from kinopaint.video.opening import find_cut, open_container
 from kinopaint.video.probe import ClipInfo, scan
+from kinopaint.video.sequence import ImageSequence, find_sequence
 
 COLOR = f"{DELIVERED.matrix}, limited range, primaries {DELIVERED.primaries}, transfer {DELIVERED.transfer}"
 
@@ -96,11 +99,27 @@ def check_delivery(path: str | PathLike[str], plan: DeliveryPlan) -> DeliveryChe
         )
         if not equal
     ]
+    if sequence := find_sequence(path):
+        wrong += _bad_pictures(sequence, (plan.width, plan.height))
     if info.truncated:
         wrong.append(f"the output is cut off: {info.truncated}")
     return DeliveryCheck(
         info.frame_count, first, last, info.duration, info.width, info.height, audio, color, tuple(wrong)
     )
+
+
+def _bad_pictures(sequence: ImageSequence, size: tuple[int, int]) -> Iterator[str]:
+    """What is wrong with the files of a sequence, from their headers and ends."""
+    for file in sequence.files:
+        try:
+            with open_container(file) as container:
+                found = container.streams.video[0]
+                if (found.width, found.height) != size:
+                    yield f"{file.name}: {found.width}x{found.height} in the output, {size[0]}x{size[1]} planned"
+            if cut := find_cut(file):
+                yield f"{file.name} is cut off: {cut.found}"
+        except (InputError, IndexError):
+            yield f"{file.name} cannot be read back"
 
 
 def _color(info: ClipInfo) -> str:

@@ -18,6 +18,7 @@ from kinopaint.video.frame import Frame, Image
 from kinopaint.video.palette import Palette
 from kinopaint.video.passthrough import Passthrough
 from kinopaint.video.probe import ClipInfo
+from kinopaint.video.sequence import FORMAT as SEQUENCE
 from kinopaint.video.sizing import Size
 from kinopaint.video.target import Target
 
@@ -135,7 +136,7 @@ class VideoSink:
         source, selection = target.source, target.selection
         kept = {key: value for key, value in source.metadata.items() if key not in _STRUCTURAL_TAGS}
         self._output.metadata.update({**kept, **target.metadata})
-        if source.is_image:
+        if source.is_image or source.format == SEQUENCE:
             return
         span = (
             None if selection.start is None else source.start + selection.start,

@@ -29,7 +29,7 @@ from kinopaint.video.frame import Frame
 from kinopaint.video.limits import Limits
 from kinopaint.video.opening import shown
 from kinopaint.video.probe import ClipInfo
-from kinopaint.video.timecode import Selection, Time
+from kinopaint.video.timecode import Selection, Time, parse_rate
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinopaint.video.child import main; main()"
 _WAITS = 20  # parts of the watchdog's time: a run that was stopped (Ctrl-Z) and goes on loses one of them
@@ -57,19 +57,25 @@ def open_clip(
     start: Time = None,
     end: Time = None,
     every: int = 1,
+    fps: Time = None,
     allow_damaged: bool = False,
     limits: Limits | None = None,
 ) -> ClipReader:
-    """Open a video or a single image for reading.
+    """Open a video, an image sequence or a single image for reading.
 
+    `fps` is the rate of an image sequence, 25 if it is not given (see `kinopaint.video.sequence`).
     Keeps the frames with start <= time < end (seconds after the first frame, in any form of `parse_time`) and of
     these each `every`-th. A truncated or damaged file is refused, at once where its packets tell and otherwise at
     the place of the damage; with `allow_damaged` whatever can be decoded is read and the rest is in `warnings`.
 
-    Raises SettingsError (KP-SETTING-TIME, -RANGE, -EVERY) and InputError (the codes of `probe`, KP-INPUT-TRUNCATED).
+    Raises SettingsError (KP-SETTING-TIME, -RANGE, -EVERY, -FPS) and InputError (the codes of `probe`,
+    KP-INPUT-TRUNCATED).
     """
     Selection.of(start, end, every)
-    return IsolatedReader(path, limits or Limits(), start=start, end=end, every=every, allow_damaged=allow_damaged)
+    rate = None if fps is None else parse_rate(fps)
+    return IsolatedReader(
+        path, limits or Limits(), start=start, end=end, every=every, fps=rate, allow_damaged=allow_damaged
+    )
 
 
 class IsolatedReader(ClipReader):

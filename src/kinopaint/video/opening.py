@@ -66,7 +66,7 @@ def check_source(path: str | PathLike[str]) -> Path:
     except OSError as error:
         raise InputError("KP-INPUT-PERMISSION", f"cannot look at the file: {error.strerror}", where=where) from None
     if stat.S_ISDIR(status.st_mode):
-        raise InputError("KP-INPUT-DIRECTORY", "this is a folder, not a video file", where=where, fix="give a file")
+        raise InputError("KP-INPUT-DIRECTORY", "this is a folder without pictures", where=where, fix="give a file")
     if not stat.S_ISREG(status.st_mode):
         raise InputError(
             "KP-INPUT-DEVICE",

@@ -1,4 +1,4 @@
-"""A single picture as an image file."""
+"""Pictures as image files: one, or one per frame."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import cv2
 
 from kinopaint.errors import OutputError
 from kinopaint.video.frame import Frame, Image
+from kinopaint.video.sequence import name_of
 from kinopaint.video.target import Target
 
 
@@ -25,22 +26,7 @@ class PictureSink:
         self._path.touch(exist_ok=False)
 
     def write(self, image: Image, frame: Frame) -> None:
-        options = {
-            "png": [],
-            "jpeg": [
-                cv2.IMWRITE_JPEG_QUALITY,
-                self._quality,
-                cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-                cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-            ],
-            "webp": [cv2.IMWRITE_WEBP_QUALITY, self._quality],
-        }
-        order = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        ending = "jpg" if self._codec == "jpeg" else self._codec
-        done, data = cv2.imencode(f".{ending}", cv2.cvtColor(image, order), options[self._codec])
-        if not done:
-            raise OutputError("KP-OUTPUT-ENCODER", f"{self._codec} cannot hold a picture of this size")
-        blob = data.tobytes()
+        blob = encoded(image, self._codec, self._quality)
         self._path.write_bytes(_png_with_text(blob, self._metadata) if self._codec == "png" else blob)
 
     def finish(self) -> tuple[int | None, ...]:
@@ -48,6 +34,50 @@ class PictureSink:
 
     def close(self) -> None:
         pass
+
+
+class SequenceSink:
+    """A folder with one image file per frame, numbered from 1."""
+
+    color, tick = None, Fraction(0)
+
+    def __init__(self, target: Target, pattern: str) -> None:
+        self._folder, self._codec, self._pattern = target.path, target.codec, pattern
+        self._quality = int(target.options.get("quality", 0))
+        self._count = 0
+        self._folder.mkdir()
+        if any(stream.kind in ("audio", "subtitle") for stream in target.source.streams):
+            target.warnings.append("pictures hold no sound and no subtitles; those of the source are left behind")
+
+    def write(self, image: Image, frame: Frame) -> None:
+        self._count += 1
+        (self._folder / name_of(self._pattern, self._count)).write_bytes(encoded(image, self._codec, self._quality))
+
+    def finish(self) -> tuple[int | None, ...]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+def encoded(image: Image, codec: str, quality: int) -> bytes:
+    """The picture (RGB or RGBA) as png, jpeg or webp. Raises OutputError (KP-OUTPUT-ENCODER)."""
+    options = {
+        "png": [],
+        "jpeg": [
+            cv2.IMWRITE_JPEG_QUALITY,
+            quality,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+        ],
+        "webp": [cv2.IMWRITE_WEBP_QUALITY, quality],
+    }
+    order = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    ending = "jpg" if codec == "jpeg" else codec
+    done, data = cv2.imencode(f".{ending}", cv2.cvtColor(image, order), options[codec])
+    if not done:
+        raise OutputError("KP-OUTPUT-ENCODER", f"{codec} cannot hold a picture of this size")
+    return data.tobytes()
 
 
 def _png_with_text(png: bytes, texts: Mapping[str, str]) -> bytes:

@@ -5,33 +5,49 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 
 import av
 
 from kinopaint.errors import OutputError, SettingsError
 from kinopaint.video.opening import shown
+from kinopaint.video.sequence import belongs
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def check_place(path: Path, source: str, *, overwrite: bool) -> None:
+def check_place(path: Path, source: str | PathLike[str], *, overwrite: bool, pattern: str | None = None) -> None:
     """Refuse a place where the result cannot go. `path` is absolute, `source` the input's path.
+
+    With `pattern` (`%04d.png`) the result is a folder of such pictures: a new or empty one, or to be overwritten one
+    that holds nothing else.
 
     Raises SettingsError (KP-OUTPUT-IS-INPUT) and OutputError (KP-OUTPUT-FOLDER, -DIRECTORY, -EXISTS, -PERMISSION).
     """
     folder, where = path.parent, shown(path)
     if not folder.is_dir():
         raise OutputError("KP-OUTPUT-FOLDER", "there is no such folder", where=shown(folder), fix="make it first")
-    if path.is_dir():
+    if path.is_dir() and pattern is None:
         raise OutputError("KP-OUTPUT-DIRECTORY", "this is a folder", where=where, fix="add a file name")
-    if path.exists() and os.path.exists(source) and path.samefile(source):
+    if path.exists() and any(os.path.exists(each) and path.samefile(each) for each in _places(source, pattern)):
         raise SettingsError(
             "KP-OUTPUT-IS-INPUT", "the result would replace its source", where=where, fix="choose another name"
         )
-    if os.path.lexists(path) and not overwrite:
+    if pattern is not None and path.is_dir():
+        if others := [name for name in sorted(os.listdir(path)) if not belongs(pattern, name)]:
+            raise OutputError(
+                "KP-OUTPUT-DIRECTORY",
+                f"the folder holds other files, such as {shown(others[0])}",
+                where=where,
+                fix=f"give the pictures a folder of their own: frames/{pattern}",
+            )
+        if os.listdir(path) and not overwrite:
+            raise _exists(path)
+    elif os.path.lexists(path) and not (overwrite and pattern is None):
         raise _exists(path)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(
@@ -43,11 +59,13 @@ def check_place(path: Path, source: str, *, overwrite: bool) -> None:
 
 
 def publish(partial: Path, path: Path, *, overwrite: bool) -> None:
-    """Give the whole file its name, in one step, so that it survives a power loss.
+    """Give the whole file, or the folder of pictures, its name in one step, so that it survives a power loss.
 
     Raises OutputError (KP-OUTPUT-EXISTS) if the name is taken meanwhile and may not be overwritten.
     """
-    if overwrite:
+    if partial.is_dir():
+        _publish_folder(partial, path, overwrite=overwrite)
+    elif overwrite:
         os.replace(partial, path)
     else:
         try:
@@ -93,6 +111,32 @@ def write_errors(path: Path, codec: str, size: tuple[int, int], frames: Callable
                 fix="try another --codec, for example h264",
             ) from error
         raise OutputError("KP-OUTPUT-WRITE", f"writing failed: {error.strerror}", where=where) from error
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the files of a folder, to the disk."""
+    for file in path.iterdir() if path.is_dir() else (path,):
+        with open(file, "rb+") as handle:
+            os.fsync(handle.fileno())
+
+
+def _publish_folder(partial: Path, path: Path, *, overwrite: bool) -> None:
+    old = partial.with_name(f"{partial.name}.old")
+    if path.is_dir():  # no system exchanges two folders portably: the old one steps aside first
+        try:
+            path.rename(old) if overwrite else path.rmdir()  # which only an empty one lets be done to itself
+        except OSError:
+            raise _exists(path) from None
+    if os.path.lexists(path):
+        raise _exists(path)
+    partial.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _places(source: str | PathLike[str], pattern: str | None) -> tuple[str, ...]:
+    """The input, and for a folder as result also the folder of the pictures that a pattern names."""
+    text = os.fspath(source)
+    return (text,) if pattern is None or os.path.exists(text) else (text, os.path.dirname(os.path.abspath(text)))
 
 
 def _sync(folder: Path) -> None:

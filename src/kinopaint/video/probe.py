@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -21,7 +21,8 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from kinopaint.errors import InputError
+from kinopaint.errors import InputError, SettingsError
+from kinopaint.video import sequence as sequence_rules
 from kinopaint.video.color import ColorTags, color_tags, has_alpha
 from kinopaint.video.limits import Guard
 from kinopaint.video.opening import (
@@ -33,6 +34,7 @@ from kinopaint.video.opening import (
     shown,
     truncated,
 )
+from kinopaint.video.sequence import ImageSequence, find_sequence
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,24 @@ class ClipInfo:
         }
 
 
-def scan(path: str | PathLike[str], guard: Guard | None = None) -> tuple[ClipInfo, NDArray[np.int64]]:
-    """What `isolated.probe` says, and the sorted times of all frames in units of the time base; in this process."""
-    absolute, guard = check_source(path), guard or Guard()
+def scan(
+    path: str | PathLike[str], guard: Guard | None = None, *, fps: Fraction | None = None
+) -> tuple[ClipInfo, NDArray[np.int64]]:
+    """What `isolated.probe` says, and the sorted times of all frames in units of the time base; in this process.
+
+    `fps` is the rate of an image sequence. Raises SettingsError (KP-SETTING-FPS) if it is given for anything else.
+    """
+    guard = guard or Guard()
+    if sequence := find_sequence(path):
+        return _scan_sequence(sequence, fps or Fraction(sequence_rules.DEFAULT_RATE), guard)
+    if fps is not None:
+        raise SettingsError(
+            "KP-SETTING-FPS",
+            "a rate can be given for image sequences only, other files have their own times",
+            where="--fps",
+            fix="leave it out",
+        )
+    absolute = check_source(path)
     with open_container(absolute, guard.limits) as container:
         candidates = _video_streams(container, absolute, guard.limits.pixels)
         guard.start(shown(path))
@@ -154,6 +171,44 @@ def scan(path: str | PathLike[str], guard: Guard | None = None) -> tuple[ClipInf
             )
             raise damaged(absolute, f"its first packets cannot be decoded as {_codec(stream)}{limit}")
         return _describe(absolute, container, stream, packets, times, picture), times
+
+
+def _scan_sequence(sequence: ImageSequence, fps: Fraction, guard: Guard) -> tuple[ClipInfo, NDArray[np.int64]]:
+    """A sequence as the clip that its first picture begins. Each picture has an orientation of its own."""
+    first, _ = scan(sequence.files[0], guard)
+    guard.start(shown(sequence.path))
+    for _ in sequence.files:
+        guard.frame()
+    times = np.array(sequence.places, np.int64)
+    length = Fraction(int(times[-1]) + 1) / fps
+    even = len(times) == times[-1] + 1
+    stream = replace(first.streams[first.video_index], packets=len(times), start=Fraction(0), duration=length)
+    info = replace(
+        first,
+        path=sequence.path,
+        format=sequence_rules.FORMAT,
+        size_bytes=sum(file.stat().st_size for file in sequence.files),
+        is_image=False,
+        streams=(replace(stream, index=0),),
+        video_index=0,
+        coded_width=first.width,
+        coded_height=first.height,
+        rotation=0,
+        mirrored=False,
+        time_base=1 / fps,
+        frame_count=len(times),
+        first=0,
+        last=int(times[-1]),
+        duration=length,
+        rate=fps,
+        average_rate=None,
+        guessed_rate=None,
+        frame_step=1 if even and len(times) > 1 else None,
+        variable_rate=not even,
+        metadata={},
+        problems=(*first.problems, *sequence.problems),
+    )
+    return info, times
 
 
 _MAX_ATTEMPTS = 200
@@ -265,7 +320,7 @@ def _describe(
     frame_step = int(steps[0]) if len(steps) and steps[0] > 0 and (steps == steps[0]).all() else None
     rate = _rate(stream, times, frame_step, base)
     tail = (packets.last_duration[index][1] or _stated_tail(container, stream, times) or frame_step or 0) * base
-    rotation, mirrored = _orientation(picture)
+    rotation, mirrored = orientation(picture)
     turned = rotation in (90, 270)
     ratio = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
     color = color_tags(picture)
@@ -344,7 +399,7 @@ def _is_variable(times: NDArray[np.int64], base: Fraction) -> bool:
     return bool(np.abs(times - even).max() > max(1.0, float(Fraction(1, 1000) / base)))
 
 
-def _orientation(picture: av.VideoFrame) -> tuple[int, bool]:
+def orientation(picture: av.VideoFrame) -> tuple[int, bool]:
     """Clockwise rotation in degrees and then mirroring, nearest to the picture's display matrix."""
     try:
         matrix = np.frombuffer(bytes(picture.side_data["DISPLAYMATRIX"]), np.int32).reshape(3, 3)[:2, :2]

@@ -19,10 +19,12 @@ from kinopaint.video.color import ToRgb, color_tags
 from kinopaint.video.deinterlace import deinterlaced
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.limits import Guard, Limits
-from kinopaint.video.opening import damaged, open_container, shown, truncated
-from kinopaint.video.probe import ClipInfo, codes_alpha, scan
+from kinopaint.video.opening import check_source, damaged, find_cut, open_container, shown, truncated
+from kinopaint.video.probe import ClipInfo, codes_alpha, orientation, scan
+from kinopaint.video.sequence import FORMAT as SEQUENCE
+from kinopaint.video.sequence import ImageSequence, find_sequence
 from kinopaint.video.sizing import resize
-from kinopaint.video.timecode import Selection, Time
+from kinopaint.video.timecode import Selection, Time, parse_rate
 
 
 def open_here(
@@ -31,19 +33,23 @@ def open_here(
     start: Time = None,
     end: Time = None,
     every: int = 1,
+    fps: Time = None,
     allow_damaged: bool = False,
     guard: Guard | None = None,
 ) -> FileReader:
-    """Open a video or a single image, to be decoded in this process. Programs use `isolated.open_clip`, which does not.
+    """Open a video, an image sequence or a single image, to be decoded in this process; `isolated.open_clip` does not.
 
+
+    `fps` is the rate of an image sequence, 25 if it is not given (see `kinopaint.video.sequence`).
     Keeps the frames with start <= time < end (seconds after the first frame, in any form of `parse_time`) and of
     these each `every`-th. A truncated or damaged file is refused, at once where its packets tell and otherwise at
     the place of the damage; with `allow_damaged` whatever can be decoded is read and the rest is in `warnings`.
 
-    Raises SettingsError (KP-SETTING-TIME, -RANGE, -EVERY) and InputError (the codes of `probe`, KP-INPUT-TRUNCATED).
+    Raises SettingsError (KP-SETTING-TIME, -RANGE, -EVERY, -FPS) and InputError (the codes of `probe`,
+    KP-INPUT-TRUNCATED).
     """
     selection = Selection.of(start, end, every)
-    info, times = scan(path, guard)
+    info, times = scan(path, guard, fps=None if fps is None else parse_rate(fps))
     if info.truncated and not allow_damaged:
         raise truncated(path, info.truncated)
     return FileReader(info, times, selection, allow_damaged=allow_damaged, guard=guard)
@@ -81,6 +87,7 @@ class FileReader(ClipReader):
         self.expected_frames = 1 if info.is_image else -(-len(self._times) // selection.every)
         self.span = (info.start if start is None else start, info.end if end is None else min(end, info.end))
         self._open: list[InputContainer] = []
+        self._sequence = find_sequence(info.path) if info.format == SEQUENCE else None
         for note in info.problems:
             self._warn(note)
         if info.interlaced:
@@ -134,6 +141,9 @@ class FileReader(ClipReader):
 
     def _from_start(self) -> Iterator[av.VideoFrame]:
         """Decoded pictures from the first kept one on, in order; jumps there where that is known to be exact."""
+        if self._sequence is not None:
+            yield from self._pictures(self._sequence)
+            return
         wanted = int(self._times[0])
         exact = self.info.format.startswith(("mov", "matroska")) and not self.info.interlaced  # fields need neighbours
         if wanted > self.info.first and exact:
@@ -191,6 +201,26 @@ class FileReader(ClipReader):
             if lost:
                 self._warn(f"{lost} packets could not be decoded")
 
+    def _pictures(self, sequence: ImageSequence) -> Generator[av.VideoFrame, None, None]:
+        """The pictures of a sequence from the first kept one on."""
+        lost = 0
+        self._guard.start(shown(sequence.path))
+        for file, place in zip(sequence.files, sequence.places, strict=True):
+            if place < self._first_kept:
+                continue
+            self._guard.packet()
+            try:
+                picture = _picture(file, self._guard.limits)
+            except InputError:
+                if not self.allow_damaged:
+                    raise
+                lost += 1
+                continue
+            picture.pts, picture.time_base = place, self.info.time_base
+            yield picture
+        if lost:
+            self._warn(f"{lost} pictures could not be read")
+
     def _frame(self, convert: ToRgb, picture: av.VideoFrame, pts: int, index: int, duration: Fraction | None) -> Frame:
         info = self.info
         try:
@@ -199,14 +229,16 @@ class FileReader(ClipReader):
         except InputError as error:
             error.where = f"{shown(info.path)}, frame {index}"
             raise
-        if image.shape[:2] != (info.coded_height, info.coded_width):
+        # Of a clip the first frame decides for all; photographs turn one by one.
+        turn = orientation(picture) if self._sequence else (info.rotation, info.mirrored)
+        image, alpha = turned(image, *turn), None if alpha is None else turned(alpha, *turn)
+        if image.shape[:2] != (info.height, info.width):
             self._warn(f"the size changes within the clip; all frames are scaled to {info.width}x{info.height}")
-            size = info.coded_width, info.coded_height
+            size = info.width, info.height
             image, alpha = resize(image, size), None if alpha is None else resize(alpha, size)
         if alpha is not None:
             self._warn("transparent parts are painted as if on white")
-            alpha = turned(alpha, info.rotation, info.mirrored)
-        return Frame(turned(image, info.rotation, info.mirrored), index, pts, info.time_base, duration, alpha)
+        return Frame(image, index, pts, info.time_base, duration, alpha)
 
     def _check_count(self, decoded: int) -> None:
         """Fewer frames than packets: a few may be normal (a broken start), more is damage."""
@@ -226,6 +258,17 @@ def turned(image: Image, rotation: int, mirrored: bool) -> Image:
     """The picture as shown: turned clockwise by `rotation` degrees (a multiple of 90), then mirrored left to right."""
     image = np.rot90(image, -(rotation // 90))
     return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
+
+
+def _picture(file: Path, limits: Limits) -> av.VideoFrame:
+    """One picture of a sequence. Raises InputError that names the file."""
+    with open_container(check_source(file), limits) as container:
+        if cut := find_cut(file):
+            raise truncated(file, cut.found)
+        try:
+            return next(container.decode(video=0))
+        except (av.FFmpegError, StopIteration, IndexError):
+            raise damaged(file, "the picture cannot be decoded") from None
 
 
 def _decoder(stream: VideoStream, limits: Limits) -> av.VideoCodecContext:

@@ -36,6 +36,22 @@ def parse_time(value: str | float | Rational) -> Fraction:
     )
 
 
+def parse_rate(value: str | float | Rational) -> Fraction:
+    """Pictures per second as an exact fraction, from `25`, `23.976` or `"24000/1001"`; more than 0, at most 1000.
+
+    Raises SettingsError (KP-SETTING-FPS).
+    """
+    try:
+        rate = Fraction(str(value).strip())
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise SettingsError(
+            "KP-SETTING-FPS", f"{value!r} is not a rate", where="--fps", fix="write 25, 23.976 or 24000/1001"
+        )
+    return rate
+
+
 @dataclass(frozen=True)
 class Selection:
     """The frames to keep: those with start <= time < end, and of these each `every`-th, the first included.

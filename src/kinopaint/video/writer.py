@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ from kinopaint.video.delivery import DeliveryCheck, DeliveryPlan, check_delivery
 from kinopaint.video.encoder import VideoSink
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.opening import shown
-from kinopaint.video.pictures import PictureSink
-from kinopaint.video.place import check_place, publish, write_errors
+from kinopaint.video.pictures import PictureSink, SequenceSink
+from kinopaint.video.place import check_place, publish, sync, write_errors
 from kinopaint.video.probe import ClipInfo
+from kinopaint.video.sequence import DEFAULT_RATE, FORMAT, holds_recipe, output_sequence, result_place
 from kinopaint.video.sizing import Size
 from kinopaint.video.target import Sink, Target
 from kinopaint.video.timecode import Selection
@@ -60,6 +61,9 @@ def open_writer(
 ) -> ClipWriter:
     """Start writing `path`; nothing appears under that name before `finish`.
 
+    A picture's name with a place for a number (`frames/%04d.png`), or with a picture codec a name without ending, is
+    one file per frame in a folder of their own (`kinopaint.video.sequence`), which gets its name as a whole.
+
     `size` is the result's (width, height), by default the source's as shown. The format follows the file ending,
     `codec` and `quality` are as in `kinopaint.video.codecs`. `metadata` is added to the source's tags, values other
     than text as JSON. `selection` is what the reader keeps: the sound is cut to it.
@@ -87,19 +91,22 @@ class ClipWriter:
         selection: Selection,
     ) -> None:
         self.codec = choose_codec(path, codec, quality)
-        self.path, self._source, self._overwrite = Path(os.path.abspath(path)), source, overwrite
+        self.path, self._source, self._overwrite = result_place(path, self.codec).absolute(), source, overwrite
+        sequence = output_sequence(path, self.codec)
+        self._pattern = sequence[1] if sequence else None
+        self._holds_recipe = holds_recipe(path, self.codec)
         self.size = size or (source.width, source.height)
         self.warnings: list[str] = []
         self.frames = 0
-        self._muxer = CONTAINERS[self.path.suffix.lower()][0]
-        if self._muxer is None and not source.is_image and source.frame_count > 1:
+        self._muxer = None if sequence else CONTAINERS[self.path.suffix.lower()][0]
+        if self._muxer is None and not sequence and not source.is_image and source.frame_count > 1:
             raise SettingsError(
                 "KP-SETTING-FORMAT",
                 f"a {self.path.suffix} file holds one picture, but the source has {source.frame_count} frames",
                 where=shown(path),
-                fix="use .mp4, .mkv, .webm or .gif",
+                fix=f"use .mp4, .mkv, .webm or .gif, or for one picture per frame name/%04d{self.path.suffix}",
             )
-        check_place(self.path, source.path, overwrite=overwrite)
+        check_place(self.path, source.path, overwrite=overwrite, pattern=self._pattern)
         # Hidden, short whatever the final name, and in the same folder so that the last step is one rename.
         self._partial = self.path.with_name(f".kinopaint-{secrets.token_hex(6)}.partial{self.path.suffix.lower()}")
         self._sink: Sink | None = None
@@ -116,7 +123,10 @@ class ClipWriter:
                     self._partial, source, self.size, self.codec, self._muxer, quality, audio, selection, tags,
                     self.warnings,
                 )  # fmt: skip
-                self._sink = PictureSink(target) if self._muxer is None else VideoSink(target)
+                if self._pattern is not None:
+                    self._sink = SequenceSink(target, self._pattern)
+                else:
+                    self._sink = PictureSink(target) if self._muxer is None else VideoSink(target)
         except BaseException:
             self.abort()
             raise
@@ -171,14 +181,16 @@ class ClipWriter:
                 raise OutputError("KP-OUTPUT-NO-FRAMES", "no frame was written", where=shown(self.path))
             with self._mapped():
                 audio = sink.finish()
-                with open(self._partial, "rb+") as file:
-                    os.fsync(file.fileno())
+                sync(self._partial)
             tail = self._end - self._last
+            first, last, end = self._first, self._last, self._end
+            if self._muxer is None:  # pictures have no times; their number tells
+                first, last, end = (Fraction(count, DEFAULT_RATE) for count in (0, self.frames - 1, self.frames))
             plan = DeliveryPlan(
                 frames=self.frames,
-                first=self._first if self._muxer else Fraction(0),
-                last=self._last if self._muxer else Fraction(0),
-                duration=self._end - self._first,
+                first=first,
+                last=last,
+                duration=end - first,
                 width=target.stored[0],
                 height=target.stored[1],
                 sample_aspect_ratio=target.sample_aspect_ratio,
@@ -207,10 +219,10 @@ class ClipWriter:
             output=self.path,
             frames=self.frames,
             codec=self.codec,
-            container=self._muxer or self.codec,
+            container=FORMAT if self._pattern else self._muxer or self.codec,
             pixel_format=target.pixel_format,
             audio=tuple("re-encoded" if count is None else "copied" for count in audio),
-            metadata=self._muxer in ("mp4", "mov", "matroska", "webm") or self.codec == "png",
+            metadata=self._holds_recipe,
             delivery=delivery,
             warnings=tuple(self.warnings),
         )
@@ -221,7 +233,10 @@ class ClipWriter:
             self._sink.close()
             self._sink = None
         with contextlib.suppress(OSError):
-            self._partial.unlink(missing_ok=True)
+            if self._pattern is not None:
+                shutil.rmtree(self._partial, ignore_errors=True)
+            else:
+                self._partial.unlink(missing_ok=True)
 
     @property
     def _open_sink(self) -> Sink:

@@ -1,1 +1,0 @@
-"""Layers that add weights to a network, and can be taken off again."""
