@@ -42,6 +42,11 @@ def main() -> None:
     CLIPTextModel.from_pretrained(args.runs / "text/text_encoder", dtype=torch.float16).save_pretrained(
         args.out / "text_encoder"
     )
+    index = dict(INDEX)
+    if (args.runs / "image_tower/image_encoder").exists():  # without it, what the folder has already stays
+        shutil.copytree(args.runs / "image_tower/image_encoder", args.out / "image_encoder", dirs_exist_ok=True)
+    if (args.out / "image_encoder").exists():
+        index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
     for part, changes in {
         "unet": {},
         "vae": {"block_out_channels": None},  # the class derives this entry itself, and warns where a file gives it
@@ -53,7 +58,7 @@ def main() -> None:
         file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}, indent=2) + "\n")
     DDIMScheduler(**SCHEDULER).save_pretrained(args.out / "scheduler")
     shutil.copytree(args.runs / "text/tokenizer", args.out / "tokenizer", dirs_exist_ok=True)
-    (args.out / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+    (args.out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     styles = {
         "media": [
             {"name": name, "trained": name in TRAINED and name not in NOT_LEARNT, "phrases": list(phrases)}

@@ -38,6 +38,7 @@ def main() -> None:
             "--focus",
             *WEAKEST,
         ],
+        ["train_image_tower", "--data", args.data, "--minutes", str(40 * args.scale)],
         ["export"],
     ]
     for stage in stages:

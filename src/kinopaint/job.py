@@ -79,7 +79,7 @@ class Job:
         **fields: Any,
     ) -> Job:
         """Check every setting. Raises SettingsError that names the first one that cannot be."""
-        from kinopaint.models import loading
+        from kinopaint.models.placement import choose_device, choose_dtype
 
         kind = get_method(method)
         given = fields if steps is None else {**fields, "num_inference_steps": steps}
@@ -109,7 +109,7 @@ class Job:
             raise refuse("seed", job.seed, "a whole number below 2**63")
         choose_codec(output, codec, job.quality)
         plan_size(640, 360, size=size, work_size=work_size)  # says whether the words can be read
-        loading._dtype(job.wanted_dtype, loading._device(device))
+        choose_dtype(job.wanted_dtype, choose_device(device))
         job.method({})
         return job
 
@@ -165,7 +165,7 @@ class Job:
 
     def check_model(self) -> None:
         """Raises ModelError if there is no such model; whether it can be used shows when it is loaded."""
-        from kinopaint.models.loading import find_model
+        from kinopaint.models.finding import find_model
 
         find_model(self.model, download=self.download)
 

@@ -141,7 +141,11 @@ def test_a_hub_id_that_is_not_cached():
 
 
 def test_a_single_file(tmp_path):
-    for name, code in (("model.safetensors", "KP-MODEL-SINGLE-FILE"), ("model.ckpt", "KP-MODEL-PICKLE")):
+    for name, code in (
+        ("model.safetensors", "KP-MODEL-CORRUPT"),
+        ("model.txt", "KP-MODEL-SINGLE-FILE"),
+        ("model.ckpt", "KP-MODEL-PICKLE"),
+    ):
         (tmp_path / name).write_bytes(b"x")
         refused(tmp_path / name, code)
 
@@ -285,7 +289,7 @@ def test_parts_of_different_checkpoints(broken, model_folders, tmp_path):
     config = json.loads((broken / "unet/config.json").read_text())
     for change, text in (
         ({"cross_attention_dim": 24}, "gives 32 numbers per token, the U-Net takes 24"),
-        ({"in_channels": 9}, "takes 9 and gives 4 channels, the autoencoder has 4"),
+        ({"in_channels": 7}, "takes 7 and gives 4 channels, the autoencoder has 4"),
         ({"out_channels": 8}, "takes 8 and gives 8 channels"),
     ):
         shutil.rmtree(broken / "unet")

@@ -98,6 +98,7 @@ class Components:
     path: Path | None = None
     revision: str | None = None  # commit of a hub snapshot
     licence: str | None = None
+    kind: str = "instruct-pix2pix"  # what the network sees: see kinopaint.models.loading.kind_of
     recommended: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method name -> field -> value
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
@@ -105,3 +106,4 @@ class Components:
     structure: Structure | None = None
     picture_prompts: tuple[PicturePrompt, ...] = ()  # one for each image adapter of the backbone
     added: tuple[Mapping[str, Any], ...] = ()  # what was put on the model (LoRA, ControlNet, …), for the recipe
+    additions: Any = None  # the same as it was asked for, to load the model again

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kinopaint.engine.components import Components
-    from kinopaint.models.loading import in_float32, load_model, weight_hashes
+    from kinopaint.models.hashes import weight_hashes
+    from kinopaint.models.loading import in_float32, load_model
 
 __all__ = ["Components", "in_float32", "load_model", "mini_path", "weight_hashes"]
 
@@ -21,7 +22,11 @@ def __getattr__(name: str) -> Any:  # torch is imported with the first use, not 
         from kinopaint.engine import components
 
         return components.Components
-    if name in ("in_float32", "load_model", "weight_hashes"):
+    if name == "weight_hashes":
+        from kinopaint.models import hashes
+
+        return hashes.weight_hashes
+    if name in ("in_float32", "load_model"):
         from kinopaint.models import loading
 
         return getattr(loading, name)

@@ -15,10 +15,11 @@ from kinopaint.types import Frames
 class DiffusersAutoencoder:
     """An autoencoder with its weights frozen; `batch` frames are encoded or decoded at a time.
 
-    *Raw* latents are the network's own; *scaled* ones, (raw - shift) * scale, are what is denoised.
+    *Raw* latents are the network's own; *scaled* ones, (raw - shift) * scale, are what is denoised. `scale` is that of
+    the autoencoder for which this one stands in, where that is another: raw latents are then as its would be.
     """
 
-    def __init__(self, network: AutoencoderKL | AutoencoderTiny, *, batch: int = 4) -> None:
+    def __init__(self, network: AutoencoderKL | AutoencoderTiny, *, batch: int = 4, scale: float | None = None) -> None:
         module: Any = network
         self.network = module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.batch = batch
@@ -27,7 +28,8 @@ class DiffusersAutoencoder:
         self.latent_channels: int = config.latent_channels
         blocks = config.encoder_block_out_channels if self.is_tiny else config.block_out_channels
         self.factor: int = 2 ** (len(blocks) - 1)
-        self.scale = float(config.scaling_factor)
+        self.scale = float(config.scaling_factor if scale is None else scale)
+        self._gain = float(config.scaling_factor) / self.scale  # of the network's latents over the raw ones
         self.shift = float(config.get("shift_factor") or 0.0)
 
     def encode(self, frames: Frames) -> Float[Tensor, "frame channel latent_height latent_width"]:
@@ -46,7 +48,7 @@ class DiffusersAutoencoder:
     def _encode(self, frames: Tensor) -> Tensor:
         result = self.network.encode(frames)
         raw: Tensor = result.latents if self.is_tiny else result.latent_dist.mode()
-        return raw.float()
+        return raw.float() * self._gain
 
     def scaled(self, raw: Float[Tensor, "*axes height width"]) -> Float[Tensor, "*axes height width"]:
         """Raw latents at the scale at which they are denoised."""
@@ -54,7 +56,7 @@ class DiffusersAutoencoder:
 
     def decode(self, latents: Float[Tensor, "frame channel latent_height latent_width"]) -> Frames:
         """Frames of *scaled* latents, in fp32; values may leave [-1, 1] a little."""
-        raw = latents / self.scale + self.shift
+        raw = (latents / self.scale + self.shift) / self._gain
         return torch.cat([self.network.decode(part, return_dict=False)[0].float() for part in self._parts(raw)])
 
     def _parts(self, tensor: Tensor) -> list[Tensor]:

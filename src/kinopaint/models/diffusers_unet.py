@@ -1,7 +1,7 @@
 """A diffusers `UNet2DConditionModel` as a Backbone: branches × frames in one call, attention open to interventions."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,10 +13,13 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinopaint.adapters.ip_adapter import IpAdapter
+from kinopaint.adapters.lora import Lora
 from kinopaint.engine.denoiser import Condition
 from kinopaint.engine.interventions import AttentionCall, FeatureCall, FeatureHook, Intervention, Site, chained
 from kinopaint.engine.schedule import Step
 from kinopaint.errors import ShapeError
+from kinopaint.models.controlnet import Control, residuals
 from kinopaint.types import Latents
 
 
@@ -50,6 +53,8 @@ class DiffusersBackbone:
         self.image_channels, self.structure_channels = image_channels, structure_channels
         self.latent_channels: int = network.config.in_channels - image_channels - structure_channels
         self.pixels_per_cell = pixels_per_cell
+        self.controls: tuple[Control, ...] = ()
+        self.picture_adapters: tuple[IpAdapter, ...] = ()
         self.wants_pooled = network.config.get("addition_embed_type") == "text_time"  # SDXL
         network.set_attn_processor({name: _Processor(name.removesuffix(".processor")) for name in unet.attn_processors})
 
@@ -80,28 +85,49 @@ class DiffusersBackbone:
         told = int(step.timestep) if step.timestep.is_integer() else step.timestep
         timestep = torch.tensor([told], device=device)
 
+        interventions = [*interventions, *self._looking_at_pictures(conditions)]
         watched = bool(interventions or features)
         share = frames if watched else max(1, self.batch // terms)
+        hints = [torch.stack(each) for each in zip(*(condition.hints for condition in conditions), strict=True)]
         outputs = []
-        for part in torch.split(sample, share, dim=1):
+        for begin, part in zip(range(0, frames, share), torch.split(sample, share, dim=1), strict=True):
             count = part.shape[1]
+            shown = [each[:, begin : begin + count].flatten(0, 1) for each in hints]
             texts = text[:, None].expand(-1, count, -1, -1).flatten(0, 1)
             inside = (
                 _Pass(interventions, step, tuple(condition.branch for condition in conditions), count, (height, width))
                 if watched
                 else None
             )
+            added = self._added(conditions, count, height, width)
+            flat = part.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            control = residuals(self.controls, step, flat[:, :channels], timestep, texts, shown, added)
             with self._hooked(features, inside):
                 output = self.unet(
-                    part.flatten(0, 1).contiguous(memory_format=torch.channels_last),
+                    flat,
                     timestep,
                     texts,
                     cross_attention_kwargs={"inside": inside} if interventions else None,
-                    added_cond_kwargs=self._added(conditions, count, height, width),
+                    added_cond_kwargs=added,
+                    **control,
                     return_dict=False,
                 )[0]
             outputs.append(output.float().view(terms, count, *output.shape[1:]))
         return self._as_noise(torch.cat(outputs, dim=1), latents, step)
+
+    @contextmanager
+    def adapted(self, *adapters: Lora) -> Iterator["DiffusersBackbone"]:
+        """This network with the changes of `adapters`, for a while; leaving gives back the very same parameters."""
+        with ExitStack() as stack:
+            for adapter in adapters:
+                stack.enter_context(adapter.applied({"unet": self.unet}))
+            yield self
+
+    def _looking_at_pictures(self, conditions: Sequence[Condition]) -> list[Intervention]:
+        return [
+            adapter.acting_on(torch.stack([condition.text.pictures[index] for condition in conditions]))
+            for index, adapter in enumerate(self.picture_adapters)
+        ]
 
     def _added(self, conditions: Sequence[Condition], frames: int, height: int, width: int) -> dict[str, Tensor] | None:
         """What SDXL is told besides the words' states: each text in one vector, and the picture's size, uncropped."""
@@ -146,6 +172,15 @@ class DiffusersBackbone:
                 raise ShapeError(
                     "the network sees a structure in every branch", fix="predict with tied_to(frames, parts)"
                 )
+            for name, count, told in (
+                ("hints", len(self.controls), condition.hints),
+                ("pictures", len(self.picture_adapters), condition.text.pictures),
+            ):
+                if count != len(told):
+                    raise ShapeError(
+                        f"branch {condition.branch!r} has {len(told)} {name}, the model takes {count}",
+                        fix="predict with tied_to(frames, parts), and with texts of encode_prompt(prompt, parts)",
+                    )
             if self.wants_pooled and condition.text.pooled is None:
                 raise ShapeError("the network takes each text as one vector, too", fix="use the model's text encoder")
 

@@ -1,510 +1,384 @@
-"""Load a checkpoint in diffusers layout, and say clearly what is wrong with one that cannot be used.
+"""Put a model together from its parts, and say clearly what is wrong with one that cannot be used."""
 
-Only safetensors are read: a pickle can run code, so none is ever opened.
-"""
-
-import hashlib
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from kinopaint.engine.components import Components
+from kinopaint.engine.components import Components, PicturePrompt
 from kinopaint.engine.schedule import NoiseSchedule
-from kinopaint.errors import ModelError, SettingsError, did_you_mean
+from kinopaint.errors import ModelError, SettingsError
+from kinopaint.models.added import ControlGiven, Weighted, find_file
+from kinopaint.models.controlnet import Control
+from kinopaint.models.finding import Found, find_model, find_part
+from kinopaint.models.folder import CLASSES, FolderCheckpoint, check_class, licence_of
+from kinopaint.models.hashes import file_hash, part_hashes, weight_hashes
+from kinopaint.models.ip_adapter_file import find_image_encoder, read_ip_adapter, read_picture_prompt
+from kinopaint.models.lora_file import read_lora
+from kinopaint.models.placement import choose_device, choose_dtype
+from kinopaint.models.single_file import SingleFileCheckpoint
+from kinopaint.models.weights import filled, read_json, read_weights, weight_files
 
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-_CLASSES = {  # part -> classes that can be used
-    "unet": ("UNet2DConditionModel",),
-    "vae": ("AutoencoderKL", "AutoencoderTiny"),
-    "text_encoder": ("CLIPTextModel",),
-    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
-    "scheduler": (),  # judged by the noise schedule
-}
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["model_index.json", "kinopaint.json", "README.md", "*/*.json", "*/*.txt", "*/*.safetensors"]
+Checkpoint = FolderCheckpoint | SingleFileCheckpoint
+
+_WITHOUT_IMAGE: Mapping[str, Any] = {"s_image": 0.0, "s_mask": 0.0, "text_branch": "null_image"}
 
 
-def load_model(name: str | Path, *, device: str = "auto", dtype: str = "auto", download: bool = False) -> Components:
-    """Load "mini" (the embedded model), a folder in diffusers layout, or a hub id such as "timbrooks/instruct-pix2pix".
+@dataclass(frozen=True)
+class Additions:
+    """What is put on a model, as it is written on the command line."""
+
+    vae: str | None = None
+    lora: tuple[str, ...] = ()
+    controlnet: tuple[str, ...] = ()
+    ip_adapter: str | None = None
+    image_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for what cannot be read, and for a picture without adapter or the reverse."""
+        for each in self.controlnet:
+            ControlGiven.parse(each)
+        if (self.ip_adapter is None) != (self.image_prompt is None):
+            raise SettingsError(
+                "KP-IP-ADAPTER-PICTURE",
+                "an IP-Adapter and the picture that it shows the model belong together",
+                where="--ip-adapter",
+                fix="give both --ip-adapter FILE and --image-prompt PICTURE",
+            )
+
+
+def load_model(
+    name: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    download: bool = False,
+    vae: str | Path | None = None,
+    lora: str | Path | Sequence[str | Path] = (),
+    controlnet: str | Path | Sequence[str | Path] = (),
+    ip_adapter: str | Path | None = None,
+    image_prompt: str | Path | None = None,
+) -> Components:
+    """Load "mini" (the embedded model), a folder in diffusers layout, a single safetensors file, or a hub id.
 
     `device` is "auto", "cpu", "cuda", "cuda:1", …; `dtype` is "auto", "float32", "bfloat16" or "float16". "auto" is
     bfloat16 where the processor multiplies in it, else float32; float32 is the exact mode. A hub id is taken from the
-    local cache, unless `download` allows the network.
+    local cache, unless `download` allows the network. `vae` is a folder with another autoencoder, `lora` are
+    `FILE[:WEIGHT]`, `controlnet` are `[HINT=]FOLDER[:WEIGHT[:START-END]]`, `ip_adapter` is `FILE[:WEIGHT]` and
+    `image_prompt` the picture for it.
     Raises ModelError, with a code of its own for each way in which a checkpoint can be wrong, and SettingsError
     (KP-SETTING-DEVICE, KP-SETTING-DTYPE) for a device or dtype that does not exist here.
     """
-    place = _device(device)
-    precision = _dtype(dtype, place)
-    path, revision = find_model(name, download=download)
-    _check_index(path)
-    schedule = NoiseSchedule.from_config(
-        _read_json(path / "scheduler" / "scheduler_config.json"),
-        where=str(path / "scheduler" / "scheduler_config.json"),
+    place = choose_device(device)
+    precision = choose_dtype(dtype, place)
+    additions = Additions(
+        None if vae is None else str(vae),
+        _texts(lora),
+        _texts(controlnet),
+        None if ip_adapter is None else str(ip_adapter),
+        None if image_prompt is None else str(image_prompt),
     )
+    return _Loading(find_model(name, download=download), place, precision, download).load(str(name), additions)
 
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    from kinopaint.models.autoencoder import DiffusersAutoencoder
-    from kinopaint.models.diffusers_unet import DiffusersBackbone
-    from kinopaint.models.text import ClipText
+def in_float32(parts: Components) -> Components:
+    """The same model, loaded again in full precision: for a run whose half precision gave infinite values or NaN."""
+    if parts.path is None or parts.additions is None:
+        raise ModelError("KP-MODEL-NOT-FOUND", "the model was not loaded from a folder", where=parts.name)
+    found = Found(parts.path, parts.revision, parts.schedule.prediction_type)
+    loading = _Loading(found, parts.device, torch.float32, download=False)
+    return replace(loading.load(parts.name, parts.additions), seed=parts.seed)
 
-    kinds: dict[str, Any] = {kind.__name__: kind for kind in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)}
 
-    def network(part: str, weights: str) -> Any:
-        config = _read_json(path / part / "config.json")
-        kind = kinds[config["_class_name"]]
-        return _filled(path / part, weights, lambda: kind.from_config(config), place, precision)
+def open_checkpoint(found: Found, *, download: bool = False) -> Checkpoint:
+    """The checkpoint at a place, checked as far as that costs no reading of weights. Raises ModelError."""
+    if found.path.is_file():
+        return SingleFileCheckpoint(found.path, prediction=found.prediction, download=download)
+    return FolderCheckpoint(found.path)
 
-    autoencoder = DiffusersAutoencoder(network("vae", "diffusion_pytorch_model"))
-    unet = network("unet", "diffusion_pytorch_model")
-    image_channels = _check_channels(unet.config, autoencoder.latent_channels, path)
-    text_dtype = torch.float32 if place.type == "cpu" else precision  # once per video: not worth the rounding
-    text_config = _read_json(path / "text_encoder" / "config.json")
-    text_model = _filled(path / "text_encoder", "model", lambda: _text_model(text_config), place, text_dtype)
-    text_encoder = ClipText(_tokenizer(path, text_model.config.vocab_size), text_model)
-    if text_encoder.dim != unet.config.cross_attention_dim:
+
+def kind_of(config: Mapping[str, Any], latent_channels: int, where: Path) -> str:
+    """What a U-Net sees besides the noisy latents: "text-to-image", "instruct-pix2pix", "depth" or "inpaint".
+
+    Raises ModelError KP-MODEL-MISFIT for other numbers of channels.
+    """
+    taken, given = config.get("in_channels", 4), config.get("out_channels", 4)
+    kinds = {
+        0: "text-to-image",
+        1: "depth",
+        latent_channels: "instruct-pix2pix",
+        latent_channels + 1: "inpaint",
+    }
+    kind = kinds.get(taken - latent_channels)
+    if kind is None or given != latent_channels:
         raise ModelError(
             "KP-MODEL-MISFIT",
-            f"the text encoder gives {text_encoder.dim} numbers per token, the U-Net "
-            f"takes {unet.config.cross_attention_dim}",
-            where=str(path),
-            fix="the parts come from different checkpoints; fetch the model again",
+            f"the U-Net takes {taken} and gives {given} channels, the autoencoder has {latent_channels}",
+            where=str(where),
+            fix=f"expected {', '.join(str(latent_channels + extra) for extra in sorted(kinds))} in, "
+            f"{latent_channels} out",
         )
-    small = None
-    if (path / "vae_small").is_dir():
-        small = DiffusersAutoencoder(network("vae_small", "diffusion_pytorch_model"))
+    return kind
+
+
+class _Loading:
+    """One model being put together."""
+
+    def __init__(self, found: Found, place: torch.device, precision: torch.dtype, download: bool) -> None:
+        self.found, self.place, self.precision, self.download = found, place, precision, download
+        self.checkpoint = open_checkpoint(found, download=download)
+
+    def load(self, name: str, additions: Additions) -> Components:
+        from kinopaint.models.diffusers_unet import DiffusersBackbone
+
+        source = self.checkpoint
+        said = {"prediction_type": self.found.prediction} if self.found.prediction else {}
+        schedule = NoiseSchedule.from_config(
+            {**source.config("scheduler"), **said}, where=str(source.where("scheduler") / "scheduler_config.json")
+        )
+        config = source.config("unet")
+        _check_unet(config, source.where("unet"))
+        autoencoder = self._autoencoder(config, additions.vae)
+        kind = kind_of(config, autoencoder.latent_channels, source.where("unet"))
+        unet = self._network("unet", self.precision)
+        text_encoder = self._text_encoder(config)
+        if text_encoder.dim != unet.config.cross_attention_dim:
+            raise ModelError(
+                "KP-MODEL-MISFIT",
+                f"the text encoder gives {text_encoder.dim} numbers per token, the U-Net "
+                f"takes {unet.config.cross_attention_dim}",
+                where=str(source.path),
+                fix="the parts come from different checkpoints; fetch the model again",
+            )
+        structure = {"depth": 1, "inpaint": autoencoder.latent_channels + 1}.get(kind, 0)
+        backbone = DiffusersBackbone(
+            unet,
+            schedule.prediction_type,
+            image_channels=autoencoder.latent_channels if kind == "instruct-pix2pix" else 0,
+            structure_channels=structure,
+            pixels_per_cell=autoencoder.factor,
+        )
+        parts = Components(
+            backbone,
+            autoencoder,
+            text_encoder,
+            schedule,
+            image_encoder=self._image_encoder() if source.has("image_encoder") else None,
+            small_autoencoder=self._small_autoencoder(autoencoder) if source.has("vae_small") else None,
+            name=name,
+            path=source.path,
+            revision=self.found.revision,
+            licence=source.licence,
+            kind=kind,
+            recommended=source.about.get("recommended") or recommended(kind, structured=bool(additions.controlnet)),
+            device=self.place,
+            dtype=self.precision,
+            additions=additions,
+        )
+        return self._with_additions(parts, unet, additions)
+
+    def _with_additions(self, parts: Components, unet: Any, additions: Additions) -> Components:
+        from kinopaint.models.structure import FrameStructure
+
+        backbone: Any = parts.backbone
+        text_encoder: Any = parts.text_encoder
+        added: list[Mapping[str, Any]] = []
+        if additions.vae:
+            added.append(_record("vae", find_part(additions.vae, "--vae", download=self.download)))
+        for text in additions.lora:
+            lora, file = Weighted.parse(text), find_file(Weighted.parse(text).name, "--lora")
+            networks = {"unet": unet, **text_encoder.models}
+            read_lora(file, networks, weight=lora.weight).fuse(networks)
+            added.append(_record("lora", Found(file), weight=lora.weight))
+        controls = []
+        for text in additions.controlnet:
+            given = ControlGiven.parse(text)
+            found = find_part(given.name, "--controlnet", download=self.download)
+            controls.append(self._control(given, found, parts))
+            more = {"weight": given.weight, "start": given.start, "end": given.end, "hint": given.hint}
+            added.append(_record("controlnet", found, **more))
+        backbone.controls = tuple(controls)
+        prompts: tuple[PicturePrompt, ...] = ()
+        if additions.ip_adapter and additions.image_prompt:
+            adapter = Weighted.parse(additions.ip_adapter)
+            file = find_file(adapter.name, "--ip-adapter")
+            layers, projection = read_ip_adapter(file, unet, self.place, self.precision, weight=adapter.weight)
+            encoder, picture = find_image_encoder(file), Path(additions.image_prompt)
+            prompts = (read_picture_prompt(picture, encoder, projection, self.place, self.precision),)
+            backbone.picture_adapters = (layers,)
+            more = {"weight": adapter.weight, "picture": picture.name, "picture_hash": file_hash(picture)}
+            added.append(_record("ip-adapter", Found(file), **more))
+        structure = None
+        if controls or parts.kind in ("depth", "inpaint"):
+            structure = FrameStructure(
+                controls, self._depth() if parts.kind == "depth" else None, parts.kind == "inpaint"
+            )
+        return replace(parts, structure=structure, picture_prompts=prompts, added=tuple(added))
+
+    def _network(self, part: str, precision: torch.dtype) -> Any:
+        weights = self.checkpoint.weights(part, self.place, precision)
+        return _built(self.checkpoint.config(part), weights, self.checkpoint.where(part))
+
+    def _autoencoder(self, unet: Mapping[str, Any], other: str | None) -> Any:
+        """The checkpoint's own autoencoder, or one that the user wants in its place, at the scale of the own one."""
+        from kinopaint.models.autoencoder import DiffusersAutoencoder
+
+        own = self.checkpoint.config("vae")
+        # SDXL's autoencoder gives infinite values in float16.
+        upcast = unet.get("addition_embed_type") == "text_time" and own.get("force_upcast", True)
+        precision = torch.float32 if upcast and self.precision == torch.float16 else self.precision
+        if not other:
+            return DiffusersAutoencoder(self._network("vae", precision))
+        folder = find_part(other, "--vae", download=self.download).path
+        config = read_json(folder / "config.json")
+        check_class(str(config.get("_class_name")), CLASSES["vae"], "vae", folder / "config.json")
+        weights = read_weights(weight_files(folder, "diffusion_pytorch_model"), self.place, precision)
+        found = DiffusersAutoencoder(_built(config, weights, folder), scale=own.get("scaling_factor", 1.0))
+        latent_channels = own.get("latent_channels", 4)
+        if found.latent_channels != latent_channels:
+            raise ModelError(
+                "KP-MODEL-MISFIT",
+                f"the autoencoder has {found.latent_channels} channels, the checkpoint's own {latent_channels}",
+                where=str(folder),
+                fix="use an autoencoder that was made for this family",
+            )
+        return found
+
+    def _small_autoencoder(self, autoencoder: Any) -> Any:
+        from kinopaint.models.autoencoder import DiffusersAutoencoder
+
+        small = DiffusersAutoencoder(self._network("vae_small", self.precision))
         if (small.latent_channels, small.factor) != (autoencoder.latent_channels, autoencoder.factor):
             raise ModelError(
                 "KP-MODEL-MISFIT",
                 f"vae_small has {small.latent_channels} channels at factor {small.factor}, the autoencoder "
                 f"{autoencoder.latent_channels} at {autoencoder.factor}",
-                where=str(path / "vae_small"),
+                where=str(self.checkpoint.where("vae_small")),
                 fix="use a small autoencoder made for these latents",
             )
-    about = _read_json(path / "kinopaint.json") if (path / "kinopaint.json").exists() else {}
-    return Components(
-        DiffusersBackbone(unet, schedule.prediction_type, image_channels=image_channels),
-        autoencoder,
-        text_encoder,
-        schedule,
-        image_encoder=_image_encoder(path, place, text_dtype) if (path / "image_encoder").is_dir() else None,
-        small_autoencoder=small,
-        name=str(name),
-        path=path,
-        revision=revision,
-        licence=_licence(path, about),
-        recommended=about.get("recommended", {}),
-        device=place,
-        dtype=precision,
-    )
+        return small
+
+    def _image_encoder(self) -> Any:
+        """The image tower, and the mean and deviation of its pixels where the folder says them."""
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        from kinopaint.models.image import CLIP_MEAN, CLIP_STD, ClipImages
+
+        part, path = "image_encoder", self.checkpoint.path
+        config = self.checkpoint.config(part)
+        architecture = str(*config.get("architectures", ["nothing named"])[:1])
+        check_class(architecture, ("CLIPVisionModelWithProjection",), part, path / part / "config.json")
+        weights = self.checkpoint.weights(part, self.place, self._text_precision)
+        vision = CLIPVisionConfig.from_dict(config)
+        model = filled(lambda: CLIPVisionModelWithProjection(vision), weights, path / part)
+        files = [path / where / "preprocessor_config.json" for where in (part, "feature_extractor")]
+        about = next((read_json(file) for file in files if file.exists()), {})
+        return ClipImages(model, about.get("image_mean", CLIP_MEAN), about.get("image_std", CLIP_STD))
+
+    @property
+    def _text_precision(self) -> torch.dtype:
+        """Encoders of texts and pictures run once per video: on the CPU not worth the rounding."""
+        return torch.float32 if self.place.type == "cpu" else self.precision
+
+    def _text_encoder(self, unet: Mapping[str, Any]) -> Any:
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+        from kinopaint.models.text import ClipText, TwoClipTexts, read_tokenizer
+
+        source, precision = self.checkpoint, self._text_precision
+
+        def read(kind: Any, number: str) -> ClipText:
+            part, tokenizer = f"text_encoder{number}", f"tokenizer{number}"
+            config = CLIPTextConfig.from_dict(source.config(part))
+            weights = source.weights(part, self.place, precision)
+            model = filled(lambda: kind(config), weights, source.where(part))
+            pad = source.pad_token(tokenizer)
+            return ClipText(read_tokenizer(source.tokenizer_folder(tokenizer), config.vocab_size, pad_token=pad), model)
+
+        if unet.get("addition_embed_type") != "text_time":
+            return read(CLIPTextModel, "")
+        for part in ("text_encoder_2", "tokenizer_2"):
+            source.require(part)
+        first, second = read(CLIPTextModel, ""), read(CLIPTextModelWithProjection, "_2")
+        return TwoClipTexts(first, second, zero_for_empty=source.zero_for_empty_text)
+
+    def _control(self, given: ControlGiven, found: Found, parts: Components) -> Control:
+        from diffusers.models.controlnets.controlnet import ControlNetModel
+
+        config = read_json(found.path / "config.json")
+        check_class(str(config.get("_class_name")), ("ControlNetModel",), "controlnet", found.path / "config.json")
+        weights = read_weights(weight_files(found.path, "diffusion_pytorch_model"), self.place, self.precision)
+        network = filled(lambda: ControlNetModel.from_config(config), weights, found.path)
+        control = Control(network.eval().requires_grad_(False), given.hint, given.weight, given.start, given.end)
+        backbone: Any = parts.backbone
+        control.check_fits(backbone.unet, backbone.latent_channels, str(found.path))
+        return control
+
+    def _depth(self) -> Any:
+        from transformers import DPTConfig, DPTForDepthEstimation
+
+        from kinopaint.models.structure import DepthEstimator, read_depth_processor
+
+        source = self.checkpoint
+        source.require("depth_estimator")
+        config = DPTConfig.from_dict(source.config("depth_estimator"))
+        weights = source.weights("depth_estimator", self.place, torch.float32)
+        model = filled(lambda: DPTForDepthEstimation(config), weights, source.where("depth_estimator"))
+        return DepthEstimator(model, read_depth_processor(source.path / "feature_extractor"))
 
 
-def in_float32(parts: Components) -> Components:
-    """The same model, loaded again in full precision: for a run whose half precision gave infinite values or NaN."""
-    if parts.path is None:
-        raise ModelError("KP-MODEL-NOT-FOUND", "the model was not loaded from a folder", where=parts.name)
-    return replace(load_model(parts.path, device=str(parts.device), dtype="float32"), name=parts.name, seed=parts.seed)
+def _built(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor], where: Path) -> Any:
+    """A network of diffusers, of one of the classes that CLASSES names."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)}
+    kind = kinds[config["_class_name"]]
+    return filled(lambda: kind.from_config(dict(config)), weights, where)
 
 
-def find_model(name: str | Path, *, download: bool = False) -> tuple[Path, str | None]:
-    """The folder of a model, and its revision if it comes from the hub. Nothing in it has been checked.
-
-    Raises ModelError KP-MODEL-UNKNOWN, -NOT-FOUND, -PICKLE, -SINGLE-FILE, -NOT-CACHED or -DOWNLOAD.
-    """
-    text = str(name)
-    if text == "mini":
-        from kinopaint.models import mini_path
-
-        if not (mini_path() / "model_index.json").exists():
-            raise ModelError(
-                "KP-MODEL-NOT-FOUND",
-                "the embedded model is not in this installation",
-                where=str(mini_path()),
-                fix="install kinopaint again from its wheel",
-            )
-        return mini_path(), None
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path, None
-    if path.is_file():
-        if path.suffix in _PICKLES:
-            raise _pickle(path)
-        raise ModelError(
-            "KP-MODEL-SINGLE-FILE",
-            "a model is a folder in diffusers layout; this is a single file",
-            where=text,
-            fix="give the folder that holds model_index.json",
-        )
-    if isinstance(name, Path) or text.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(text):
-        known = {"mini", *_folders_beside(path)}
-        if text.startswith((".", "/", "~")) or isinstance(name, Path) or "/" in text:
-            raise ModelError("KP-MODEL-NOT-FOUND", "there is no such folder", where=text, fix=did_you_mean(text, known))
-        raise ModelError(
-            "KP-MODEL-UNKNOWN",
-            f"there is no model named {text!r}",
-            where="--model",
-            fix=did_you_mean(text, known) + " A hub id has the form owner/name",
-        )
-    return _from_hub(text, download)
-
-
-def weight_hashes(path: Path) -> dict[str, str]:
-    """SHA-256 of every weight file of a model folder, by its path in there."""
-    hashes = {}
-    for file in sorted(path.glob("*/*.safetensors")):
-        digest = hashlib.sha256()
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        hashes[file.relative_to(path).as_posix()] = digest.hexdigest()
-    return hashes
-
-
-def _from_hub(name: str, download: bool) -> tuple[Path, str]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        path = Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=not download))
-    except (LocalEntryNotFoundError, HFValidationError) as error:
-        if not download:
-            raise ModelError(
-                "KP-MODEL-NOT-CACHED",
-                f"{name!r} is neither a folder nor in the local cache",
-                where=name,
-                fix="check the path, or allow the network with --download",
-            ) from error
-        raise ModelError(
-            "KP-MODEL-DOWNLOAD",
-            f"the hub cannot be reached: {error}",
-            where=name,
-            fix="check the network, or give a folder",
-        ) from error
-    except Exception as error:  # of the hub's client: no such repository, gated, network, disk
-        raise ModelError(
-            "KP-MODEL-DOWNLOAD", f"the hub refused: {error}", where=name, fix="check the id and that you may read it"
-        ) from error
-    return path, path.name
-
-
-def _folders_beside(path: Path) -> Iterator[str]:
-    parent = path.parent
-    if parent.is_dir():
-        yield from (str(index.parent) for index in parent.glob("*/model_index.json"))
-
-
-def _check_index(path: Path) -> None:
-    """Every part is named in model_index.json, present, and of a class that can be used."""
-    if not (path / "model_index.json").exists():
-        for file in path.iterdir():
-            if file.suffix in _PICKLES:
-                raise _pickle(file)
-        raise ModelError(
-            "KP-MODEL-LAYOUT",
-            "the folder has no model_index.json",
-            where=str(path),
-            fix="give the folder of a checkpoint in diffusers layout",
-        )
-    index = _read_json(path / "model_index.json")
-    for part, classes in _CLASSES.items():
-        entry = index.get(part)
-        if not (isinstance(entry, list) and len(entry) == 2 and entry[1]):
-            raise ModelError(
-                "KP-MODEL-PART",
-                f"model_index.json names no {part}",
-                where=str(path / "model_index.json"),
-                fix="a complete checkpoint has " + ", ".join(_CLASSES),
-            )
-        _check_class(str(entry[1]), classes, part, path / "model_index.json")
-        if not (path / part).is_dir():
-            raise _missing(path / part, f"the part {part}")
-    for part in ("unet", "vae"):
-        name = _read_json(path / part / "config.json").get("_class_name")
-        _check_class(str(name), _CLASSES[part], part, path / part / "config.json")
-
-
-def _check_class(name: str, classes: tuple[str, ...], part: str, where: Path) -> None:
-    if classes and name not in classes:
+def _check_unet(config: Mapping[str, Any], where: Path) -> None:
+    """The U-Net asks for nothing that nobody would tell it."""
+    strange = {
+        name: config[name]
+        for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "time_cond_proj_dim")
+        if config.get(name) is not None
+    }
+    if config.get("addition_embed_type") not in (None, "text_time"):
+        strange["addition_embed_type"] = config["addition_embed_type"]
+    if strange:
         raise ModelError(
             "KP-MODEL-ARCHITECTURE",
-            f"{part} is a {name}; expected {' or '.join(classes)}",
+            "the U-Net takes conditions that are not supported: "
+            + ", ".join(f"{name} {value}" for name, value in strange.items()),
             where=str(where),
-            fix="use a checkpoint of the Stable Diffusion 1.x or InstructPix2Pix family",
+            fix="use a checkpoint of the Stable Diffusion 1.x, 2.x, XL or InstructPix2Pix family",
         )
 
 
-def _check_channels(config: Any, latent_channels: int, path: Path) -> int:
-    """The number of extra image channels of the U-Net: none, or as many as the latents have."""
-    extra = config.in_channels - latent_channels
-    if extra not in (0, latent_channels) or config.out_channels != latent_channels:
-        raise ModelError(
-            "KP-MODEL-MISFIT",
-            f"the U-Net takes {config.in_channels} and gives {config.out_channels} channels, "
-            f"the autoencoder has {latent_channels}",
-            where=str(path / "unet" / "config.json"),
-            fix=f"expected {latent_channels} or {2 * latent_channels} in, {latent_channels} out",
-        )
-    return int(extra)
+def recommended(kind: str, *, structured: bool) -> Mapping[str, Mapping[str, Any]]:
+    """Values for methods whose defaults ask for a slot for the frame, where the network has none."""
+    if kind == "instruct-pix2pix":
+        return {}
+    return {"style-a-video": {**_WITHOUT_IMAGE, "strength": 0.8 if structured or kind == "depth" else 0.6}}
 
 
-def _filled(
-    folder: Path, weights: str, build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype
-) -> Any:
-    """A network with the weights of `folder`, built without memory for weights of its own."""
-    file_weights = _read_weights(folder, weights, device, dtype)
-    try:
-        with torch.device("meta"):
-            model = build()
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(
-            "KP-MODEL-ARCHITECTURE",
-            f"the network cannot be built from its configuration: {error}",
-            where=str(folder / "config.json"),
-            fix="fetch the model again",
-        ) from error
-    expected = model.state_dict()
-    state = _with_current_names(file_weights, expected)
-    _check_keys(state, expected, folder)
-    model.load_state_dict(state, assign=True)
-    for name, buffer in list(model.named_buffers()):
-        if buffer.is_meta:  # the one such buffer: positions 0, 1, 2 …, which are not stored
-            owner, _, leaf = name.rpartition(".")
-            positions = torch.arange(buffer.shape[-1], device=device).expand(buffer.shape)
-            model.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
-    return model
+def _record(kind: str, found: Found, **more: Any) -> Mapping[str, Any]:
+    """What the recipe says of something that was put on a model."""
+    folder = found.path if found.path.is_dir() else found.path.parent
+    hashes = weight_hashes(found.path) if found.path.is_file() else part_hashes(found.path)
+    name = found.path.name if found.revision is None else found.name
+    return {
+        "kind": kind,
+        "name": name,
+        "revision": found.revision,
+        "licence": licence_of(folder),
+        "hashes": hashes,
+    } | more
 
 
-def _read_weights(folder: Path, stem: str, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    state: dict[str, Tensor] = {}
-    for file in _weight_files(folder, stem):
-        try:
-            with safe_open(file, framework="pt") as stream:
-                for key in stream.keys():  # noqa: SIM118 - not a dict
-                    tensor = stream.get_tensor(key)
-                    if tensor.is_floating_point():
-                        if not torch.isfinite(tensor).all():
-                            raise ModelError(
-                                "KP-MODEL-NONFINITE",
-                                f"the weight {key} holds infinite values or NaN",
-                                where=str(file),
-                                fix="the checkpoint is broken; fetch or train it again",
-                            )
-                        tensor = tensor.to(device, dtype)
-                    state[key] = tensor
-        except (SafetensorError, OSError) as error:
-            fix = "it is a git-lfs pointer: git lfs pull" if file.read_bytes()[:7] == b"version" else "fetch it again"
-            raise ModelError(
-                "KP-MODEL-CORRUPT", f"the weight file cannot be read: {error}", where=str(file), fix=fix
-            ) from error
-    return state
-
-
-def _weight_files(folder: Path, stem: str) -> list[Path]:
-    for variant in ("", ".fp16"):
-        if (file := folder / f"{stem}{variant}.safetensors").exists():
-            return [file]
-        index = folder / f"{stem}.safetensors.index{variant}.json"
-        if index.exists():
-            files = [folder / str(name) for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
-            for file in files:
-                if file.parent != folder or not file.exists():
-                    raise _missing(file, "a shard of the weights")
-            return files
-    for file in sorted(folder.iterdir()):
-        if file.suffix in _PICKLES:
-            raise _pickle(file)
-    raise _missing(folder / f"{stem}.safetensors", "the weight file")
-
-
-def _with_current_names(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of older checkpoints under the names that today's classes have."""
-    renamed = {}
-    prefix = "text_model."
-    adds = any(key.startswith(prefix) for key in expected)
-    for key, tensor in state.items():
-        if key.endswith("position_ids"):  # stored by old releases, always 0, 1, 2 …
-            continue
-        name = key
-        if key not in expected:
-            name = prefix + key if adds and not key.startswith(prefix) else key
-            name = name.removeprefix(prefix) if not adds else name
-            for old, new in (
-                (".query.", ".to_q."),
-                (".key.", ".to_k."),
-                (".value.", ".to_v."),
-                (".proj_attn.", ".to_out.0."),
-            ):
-                name = name.replace(old, new)
-            if name in expected and tensor.ndim == 4 and expected[name].ndim == 2:
-                tensor = tensor[:, :, 0, 0]  # a 1 × 1 convolution became a linear layer
-        renamed[name] = tensor
-    return renamed
-
-
-def _check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> None:
-    faults = [("missing", key) for key in expected if key not in state]
-    faults += [("unexpected", key) for key in state if key not in expected]
-    faults += [
-        (f"{tuple(state[key].shape)} instead of {tuple(tensor.shape)}", key)
-        for key, tensor in expected.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    if faults:
-        named = "; ".join(f"{key} {fault}" for fault, key in faults[:3])
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise ModelError(
-            "KP-MODEL-KEYS",
-            f"the weights do not fit the configuration: {named}{more}",
-            where=str(folder),
-            fix="config.json and weights come from different checkpoints; fetch the model again",
-        )
-
-
-def _text_model(config: dict[str, Any]) -> nn.Module:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    return CLIPTextModel(CLIPTextConfig.from_dict(config))
-
-
-def _image_encoder(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """The image tower, and the mean and deviation of its pixels where the folder says them."""
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    from kinopaint.models.image import CLIP_MEAN, CLIP_STD, ClipImages
-
-    folder = path / "image_encoder"
-    config = _read_json(folder / "config.json")
-    _check_class(
-        str(*config.get("architectures", ["nothing named"])[:1]),
-        ("CLIPVisionModelWithProjection",),
-        "image_encoder",
-        folder / "config.json",
-    )
-    model = _filled(
-        folder, "model", lambda: CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config)), device, dtype
-    )
-    files = [path / where / "preprocessor_config.json" for where in ("image_encoder", "feature_extractor")]
-    about = next((_read_json(file) for file in files if file.exists()), {})
-    return ClipImages(model, about.get("image_mean", CLIP_MEAN), about.get("image_std", CLIP_STD))
-
-
-def _tokenizer(path: Path, vocabulary: int) -> Any:
-    from transformers import CLIPTokenizer
-
-    folder = path / "tokenizer"
-    if not (folder / "tokenizer.json").exists():
-        for name in ("vocab.json", "merges.txt"):
-            if not (folder / name).exists():
-                raise ModelError(
-                    "KP-MODEL-TOKENIZER",
-                    f"the tokenizer has no {name}",
-                    where=str(folder / name),
-                    fix="fetch the model again",
-                )
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # of several libraries, down to a Rust one without a common class
-        raise ModelError(
-            "KP-MODEL-TOKENIZER",
-            f"the tokenizer cannot be read: {error}",
-            where=str(folder),
-            fix="fetch the model again",
-        ) from error
-    if len(tokenizer) > vocabulary:
-        raise ModelError(
-            "KP-MODEL-MISFIT",
-            f"the tokenizer has {len(tokenizer)} pieces, the text encoder knows {vocabulary}",
-            where=str(folder),
-            fix="the parts come from different checkpoints; fetch the model again",
-        )
-    return tokenizer
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise _missing(file, "a configuration file") from error
-    except (ValueError, OSError) as error:
-        raise ModelError(
-            "KP-MODEL-JSON", f"the file is not valid JSON: {error}", where=str(file), fix="fetch the model again"
-        ) from error
-    if not isinstance(content, dict):
-        raise ModelError("KP-MODEL-JSON", "the file holds no JSON object", where=str(file), fix="fetch the model again")
-    return content
-
-
-def _licence(path: Path, about: Mapping[str, Any]) -> str | None:
-    """The licence that kinopaint.json or the head of the model card names."""
-    if "licence" in about:
-        return str(about["licence"])
-    card = path / "README.md"
-    if card.exists():
-        found = re.search(r"\A---\n(?:.*\n)*?licen[sc]e:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace"))
-        return found[1] if found else None
-    return None
-
-
-def _missing(file: Path, what: str) -> ModelError:
-    return ModelError(
-        "KP-MODEL-PART",
-        f"{what} is missing",
-        where=str(file),
-        fix="fetch the model again; a complete checkpoint has model_index.json and the folders " + ", ".join(_CLASSES),
-    )
-
-
-def _pickle(file: Path) -> ModelError:
-    return ModelError(
-        "KP-MODEL-PICKLE",
-        "the weights are a pickle, which can run code and is never opened",
-        where=str(file),
-        fix="use a checkpoint with .safetensors weights, or convert it in an environment you trust",
-    )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SettingsError(
-            "KP-SETTING-DEVICE",
-            f"the device {name!r} cannot be used: {str(error).splitlines()[0]}",
-            where="--device",
-            fix='use "auto" or "cpu"',
-        ) from error
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-        fast = any(
-            getattr(torch.cpu, ask, lambda: False)() for ask in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        )
-        return torch.bfloat16 if device.type == "cpu" and fast else torch.float32
-    known = _SHORT.get(name, name)
-    if known not in _DTYPES:
-        raise SettingsError(
-            "KP-SETTING-DTYPE",
-            f"the dtype {name!r} is unknown",
-            where="--dtype",
-            fix=did_you_mean(name, {"auto", *_DTYPES, *_SHORT}),
-        )
-    return _DTYPES[known]
+def _texts(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    return (str(given),) if isinstance(given, str | Path) else tuple(map(str, given))

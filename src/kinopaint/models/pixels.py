@@ -1,5 +1,7 @@
 """Between 8-bit pictures and the tensors that models work with."""
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -30,3 +32,10 @@ def padded(frames: Float[Tensor, "*frame channel height width"], multiple: int) 
     return F.pad(flat, (0, right, 0, bottom), mode="replicate").reshape(
         *frames.shape[:-2], height + bottom, width + right
     )
+
+
+def picture_processor(name: str) -> Any:
+    """The class of transformers that prepares pictures with Pillow; the plain name wants torchvision now."""
+    import transformers
+
+    return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)

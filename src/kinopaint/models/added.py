@@ -1,0 +1,81 @@
+"""What users put on a model: LoRA, ControlNets, an IP-Adapter; how it is written and where it lies."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinopaint.errors import ModelError, SettingsError, did_you_mean
+from kinopaint.models.hints import HINTS, hint_for
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """`FILE[:WEIGHT]`."""
+
+    name: str
+    weight: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Weighted":
+        name, weight = _weight_off(text)
+        return cls(name, weight)
+
+
+@dataclass(frozen=True)
+class ControlGiven:
+    """`[HINT=]FOLDER[:WEIGHT[:START-END]]`, where start and end are shares of the steps."""
+
+    name: str
+    hint: str
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "ControlGiven":
+        """Raises SettingsError KP-CONTROLNET-HINT or KP-SETTING-VALUE."""
+        hint, equals, rest = text.partition("=")
+        if not equals or "/" in hint or "\\" in hint:
+            hint, rest = "", text
+        elif hint not in HINTS:
+            raise SettingsError(
+                "KP-CONTROLNET-HINT", f"unknown hint {hint!r}", where="--controlnet", fix=did_you_mean(hint, HINTS)
+            )
+        start, end = 0.0, 1.0
+        if found := re.fullmatch(r"(.+):([\d.]+)-([\d.]+)", rest):
+            rest, start, end = found[1], float(found[2]), float(found[3])
+            if not 0 <= start < end <= 1:
+                raise SettingsError(
+                    "KP-SETTING-VALUE",
+                    f"{found[2]}-{found[3]} is no part of the steps",
+                    where="--controlnet",
+                    fix="give shares from 0 to 1, the smaller first, such as 0-0.6",
+                )
+        name, weight = _weight_off(rest)
+        return cls(name, hint or hint_for(Path(name).name), weight, start, end)
+
+
+def _weight_off(text: str) -> tuple[str, float]:
+    found = re.fullmatch(r"(.+):(-?\d*\.?\d+)", text)
+    return (found[1], float(found[2])) if found else (text, 1.0)
+
+
+def find_file(name: str, option: str) -> Path:
+    """A safetensors file on this machine. Raises ModelError KP-MODEL-NOT-FOUND or KP-MODEL-PICKLE."""
+    from kinopaint.models.weights import PICKLES, pickle
+
+    path = Path(name).expanduser()
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        if len(files) == 1:
+            return files[0]
+    if path.suffix in PICKLES and path.exists():
+        raise pickle(path)
+    if not path.is_file():
+        raise ModelError(
+            "KP-MODEL-NOT-FOUND",
+            "there is no such file" if not path.is_dir() else "the folder holds no single .safetensors file",
+            where=f"{option} {name}",
+            fix="give the .safetensors file",
+        )
+    return path

@@ -1,0 +1,48 @@
+"""Where a model works, and in which precision."""
+
+import torch
+
+from kinopaint.errors import SettingsError, did_you_mean
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one. Raises SettingsError (KP-SETTING-DEVICE)."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SettingsError(
+            "KP-SETTING-DEVICE",
+            f"the device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            where="--device",
+            fix='use "auto" or "cpu"',
+        ) from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of that name; "auto" is bfloat16 where `device` multiplies in it, else float32 (CUDA: float16).
+
+    Raises SettingsError (KP-SETTING-DTYPE).
+    """
+    if name == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        fast = any(
+            getattr(torch.cpu, ask, lambda: False)() for ask in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        )
+        return torch.bfloat16 if device.type == "cpu" and fast else torch.float32
+    known = _SHORT.get(name, name)
+    if known not in _DTYPES:
+        raise SettingsError(
+            "KP-SETTING-DTYPE",
+            f"the dtype {name!r} is unknown",
+            where="--dtype",
+            fix=did_you_mean(name, {"auto", *_DTYPES, *_SHORT}),
+        )
+    return _DTYPES[known]
