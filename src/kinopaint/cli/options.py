@@ -74,8 +74,10 @@ def describe_field(field: dataclasses.Field[Any]) -> str:
     low, high = about.get("minimum"), about.get("maximum")
     if about.get("choices"):
         words.append(f"one of {', '.join(about['choices'])}")
-    elif low is not None or high is not None:
-        words.append(f"{low:g} to {high:g}" if high is not None and low is not None else f"at least {low:g}")
+    elif low is not None:
+        words.append(f"at least {low:g}" if high is None else f"{low:g} to {high:g}")
+    elif high is not None:
+        words.append(f"at most {high:g}")
     unit = f" {about['unit']}" if about.get("unit") else ""
     return f"{'; '.join(word for word in words if word)} (default: {default_of(field)}{unit})"
 
