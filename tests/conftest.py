@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 
 if not any(name.startswith("kinopaint.engine") for name in __import__("sys").modules):
     install_import_hook(
-        ["kinopaint.engine", "kinopaint.attention", "kinopaint.flow", "kinopaint.methods", "kinopaint.models"],
+        [f"kinopaint.{name}" for name in ("engine", "attention", "flow", "methods", "metrics", "models")],
         "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
     )
 

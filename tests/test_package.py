@@ -61,8 +61,8 @@ def test_every_public_name_is_there_and_listed_once():
 
 
 def test_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="evaluate"):
-        _ = kinopaint.evaluate
+    with pytest.raises(AttributeError, match="paint_it"):
+        _ = kinopaint.paint_it
 
 
 def test_the_package_says_that_it_is_typed():

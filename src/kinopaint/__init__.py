@@ -19,14 +19,20 @@ if TYPE_CHECKING:
     from kinopaint.api import preview as preview
     from kinopaint.api import stylize as stylize
     from kinopaint.api import stylize_frames as stylize_frames
+    from kinopaint.evaluation import Evaluation as Evaluation
+    from kinopaint.evaluation import evaluate as evaluate
+    from kinopaint.evaluation import evaluate_all as evaluate_all
     from kinopaint.methods import available_methods as available_methods
     from kinopaint.models import load_model as load_model
 
 __version__ = "0.1.0.dev0"
 
 _HOME = {
+    "Evaluation": "kinopaint.evaluation",
     "StylizeResult": "kinopaint.api",
     "available_methods": "kinopaint.methods",
+    "evaluate": "kinopaint.evaluation",
+    "evaluate_all": "kinopaint.evaluation",
     "load_model": "kinopaint.models",
     "preview": "kinopaint.api",
     "stylize": "kinopaint.api",
@@ -35,9 +41,12 @@ _HOME = {
 _MODULES = ("errors", "methods", "models")
 
 __all__ = [
+    "Evaluation",
     "StylizeResult",
     "available_methods",
     "errors",
+    "evaluate",
+    "evaluate_all",
     "load_model",
     "methods",
     "models",

@@ -21,6 +21,7 @@ COMMANDS = {
     "preview": "the same on a few frames, as a contact sheet, in seconds",
     "probe": "say what a clip is: streams, exact rates, rotation, colour, timing problems",
     "methods": "list the methods, or one with its parameters, paper and cost",
+    "evaluate": "measure a result: prompt, faithfulness, steadiness; with limits for scripts",
     "styles": "list the styles that the embedded model knows, or the nearest to some words",
     "doctor": "say what works on this machine: devices, codecs, models, extras",
 }

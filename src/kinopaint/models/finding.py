@@ -24,9 +24,10 @@ class Found:
     prediction: str | None = None  # what the user said when adding it
 
 
-def find_model(name: str | Path, *, download: bool = False) -> Found:
+def find_model(name: str | Path, *, download: bool = False, files: list[str] = HUB_FILES) -> Found:
     """Where the model of that name is: "mini", an added name, a folder or single file, or a hub id.
 
+    `files` are patterns of what to fetch from the hub: a checkpoint in diffusers layout, if not said otherwise.
     Raises ModelError KP-MODEL-UNKNOWN, -NOT-FOUND, -PICKLE, -SINGLE-FILE, -NOT-CACHED or -DOWNLOAD.
     """
     text = str(name)
@@ -59,7 +60,7 @@ def find_model(name: str | Path, *, download: bool = False) -> Found:
         return Found(_single_file(path))
     is_path = isinstance(name, Path) or text.startswith((".", "/", "~"))
     if not is_path and _HUB_ID.fullmatch(text):
-        return _from_hub(text, download)
+        return _from_hub(text, download, files)
     known = {"mini", *added, *_folders_beside(path)}
     if is_path or "/" in text:
         raise ModelError("KP-MODEL-NOT-FOUND", "there is no such folder", where=text, fix=did_you_mean(text, known))

@@ -1,0 +1,254 @@
+"""Numbers of a result beside its source: `kinopaint.evaluate("in.mp4", "out.mp4", prompt="a watercolor painting")`.
+
+Frames are paired in order; each pair must have the same time, counted from the first frame of its clip, within half a
+frame. Metrics see 8-bit RGB. Where sizes differ, the larger picture is reduced to the smaller's size, as long as the
+shapes agree. Flow is estimated on the source at the smallest size, reduced to at most 512 pixels on the short side.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import zip_longest
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kinopaint.errors import InputError, QualityGateError
+from kinopaint.flow import DisFlow, FlowEstimator
+from kinopaint.metrics.catalogue import CATALOGUE
+from kinopaint.metrics.gates import Gate
+from kinopaint.metrics.measure import SHORT_SIDE, SOURCE, Moment, measure
+from kinopaint.metrics.references import REFERENCES
+from kinopaint.metrics.worst import WorstFrame, worst_frames
+from kinopaint.settings import whole
+from kinopaint.video import ClipReader, open_clip
+from kinopaint.video.opening import shown
+from kinopaint.video.timecode import Time
+
+if TYPE_CHECKING:
+    from kinopaint.metrics.encoder import PairEncoder
+
+Listener = Callable[[dict[str, Any]], None]
+SHAPE_TOLERANCE = 0.02  # relative difference of width / height that is still one shape
+PROGRESS_INTERVAL = 0.5  # seconds between two events
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`metrics` of the result, `source_metrics` of the untouched source where it has its own, `references` of the
+    videos in `kinopaint.metrics.references`, by name; None is undefined, and `undefined` says why. `per_frame` has one
+    entry per frame, `times` are in seconds from the first frame. `encoder` made the CLIP-type scores.
+    """
+
+    source: Path
+    result: Path
+    prompt: str | None
+    frames: int
+    rate: float
+    times: tuple[float, ...]
+    sizes: dict[str, tuple[int, int]]  # width, height: source, result, flow
+    flow: str
+    encoder: str | None
+    metrics: dict[str, float | None]
+    source_metrics: dict[str, float | None]
+    per_frame: dict[str, list[float | None]]
+    worst: tuple[WorstFrame, ...]
+    undefined: dict[str, str]
+    references: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; undefined numbers are null."""
+        return {
+            "source": str(self.source),
+            "result": str(self.result),
+            "prompt": self.prompt,
+            "frames": self.frames,
+            "rate": self.rate,
+            "sizes": {name: list(size) for name, size in self.sizes.items()},
+            "flow": self.flow,
+            "encoder": self.encoder,
+            "metrics": self.metrics,
+            "source_metrics": self.source_metrics,
+            "references": self.references,
+            "undefined": self.undefined,
+            "notes": list(self.notes),
+            "worst": [frame.as_dict() for frame in self.worst],
+            "times": list(self.times),
+            "per_frame": self.per_frame,
+        }
+
+    def check(self, gates: Iterable[Gate | str]) -> None:
+        """Raise QualityGateError (KP-GATE-FAILED) if one of the conditions, such as "e_warp>0.05", is true."""
+        read = [gate if isinstance(gate, Gate) else Gate.parse(gate) for gate in gates]
+        failures = [failure for gate in read if (failure := gate.failure(self.metrics, self.undefined))]
+        if failures:
+            raise QualityGateError(
+                "KP-GATE-FAILED", "; ".join(failures), where=shown(self.result), fix="look at its worst frames"
+            )
+
+
+def evaluate(
+    source: str | PathLike[str], result: str | PathLike[str], *, prompt: str | None = None, **settings: Any
+) -> Evaluation:
+    """Measure a result against its source. `settings` and errors are those of `evaluate_all`."""
+    return evaluate_all(source, [result], prompt=prompt, **settings)[0]
+
+
+def evaluate_all(
+    source: str | PathLike[str],
+    results: Sequence[str | PathLike[str]],
+    *,
+    prompt: str | None = None,
+    source_prompt: str = "a photo",
+    clip: str | PathLike[str] | None = None,
+    start: Time = None,
+    end: Time = None,
+    every: int | str = 1,
+    references: bool = False,
+    flow: FlowEstimator | None = None,
+    short_side: int | str = SHORT_SIDE,
+    download: bool = False,
+    device: str = "cpu",
+    progress: Listener | None = None,
+) -> list[Evaluation]:
+    """Measure several results of one source in a single pass, which estimates the flow once.
+
+    `start`, `end` and `every` name the part of the source that was restyled, as in `stylize`; results are read whole.
+    `source_prompt` is the source's caption for Fra-Acc. `clip` is a model for the CLIP-type scores (`load_clip`);
+    without it the embedded pair, whose scores compare only among themselves. `references` adds videos that game
+    metrics. `progress` is called with the events `progress` and `warning` of `stylize`; without it warnings are
+    Python's.
+
+    Raises SettingsError, ModelError, and InputError: KP-EVALUATE-FRAMES and KP-EVALUATE-TIMES if frames do not pair,
+    KP-EVALUATE-SHAPE if a result has another shape than its source, and the codes of `open_clip`.
+    """
+    every = whole("every", every, at_least=1)
+    short_side = whole("short_side", short_side, at_least=16)
+    encoder, lacking = _encoder(clip, device=device, download=download)
+    estimator = flow or DisFlow()
+    names = {f"result {place}": Path(result) for place, result in enumerate(results)}
+    with ExitStack() as stack, warnings.catch_warnings(record=progress is not None) as caught:
+        original = stack.enter_context(open_clip(source, start=start, end=end, every=every))
+        readers = {name: stack.enter_context(open_clip(path)) for name, path in names.items()}
+        for reader in readers.values():
+            _check_pair(original, reader)
+        found = measure(
+            _reporting(_moments(original, readers), original.expected_frames, progress),
+            flow=estimator,
+            encoder=encoder,
+            prompt=prompt,
+            source_prompt=source_prompt,
+            short_side=short_side,
+            references=references,
+            no_encoder=lacking,
+        )
+    if encoder is not None and encoder.own:
+        lacking = "the CLIP-type scores are of the embedded pair and compare only among themselves"
+    heard = [str(warning.message) for warning in caught or ()]
+    own = found.rows[SOURCE]
+    made = []
+    for name, path in names.items():
+        row = found.rows[name]
+        notes = (lacking, *heard, *original.warnings, *readers[name].warnings)
+        made.append(
+            Evaluation(
+                source=Path(source),
+                result=path,
+                prompt=prompt,
+                frames=len(found.times),
+                rate=found.rate,
+                times=found.times,
+                sizes={"source": _size(original), "result": _size(readers[name]), "flow": found.size},
+                flow=estimator.identity,
+                encoder=None if encoder is None else encoder.name,
+                metrics=row.metrics,
+                source_metrics={key: own.metrics[key] for key, about in CATALOGUE.items() if about.of_source},
+                per_frame=row.per_frame,
+                worst=worst_frames(row.per_frame, own.per_frame, found.times),
+                undefined=row.undefined,
+                references={key: found.rows[key].metrics for key in (SOURCE, *REFERENCES)} if references else {},
+                notes=tuple(dict.fromkeys(note for note in notes if note)),
+            )
+        )
+    return made
+
+
+def _encoder(clip: str | PathLike[str] | None, *, device: str, download: bool) -> tuple[PairEncoder | None, str]:
+    """The pair for the CLIP-type scores; if the embedded model, which is the default, has none, the reason."""
+    from kinopaint.models import mini_path
+    from kinopaint.models.clip import has_pair, load_clip
+
+    if clip is None and not has_pair(mini_path()):
+        return None, "the embedded model has no image encoder yet; --clip names another pair"
+    return load_clip(fspath(clip or "mini"), device=device, download=download), ""
+
+
+def _check_pair(source: ClipReader, result: ClipReader) -> None:
+    """Refuse at once what can be seen without decoding."""
+    ours, theirs = source.expected_frames, result.expected_frames
+    if ours != theirs and not (source.info.interlaced or result.info.interlaced):  # there packets may be fields
+        raise _unequal(result, f"the source has {ours} frames, the result {theirs}")
+    (width, height), (result_width, result_height) = _size(source), _size(result)
+    if abs(width * result_height / (height * result_width) - 1) > SHAPE_TOLERANCE:
+        raise InputError(
+            "KP-EVALUATE-SHAPE",
+            f"the source is {width}x{height}, the result {result_width}x{result_height}: another shape",
+            where=shown(result.info.path),
+            fix="compare clips of the same picture, at any size",
+        )
+
+
+def _moments(source: ClipReader, results: Mapping[str, ClipReader]) -> Iterator[Moment]:
+    """The frames of all clips side by side. Raises InputError if they do not pair."""
+    starts: list[Fraction] = []
+    for frames in zip_longest(source, *results.values()):
+        for frame, reader in zip(frames, (source, *results.values()), strict=True):
+            if frame is None:
+                most = max(other.index for other in frames if other is not None) + 1
+                raise _unequal(reader, f"it ends before another clip, which has at least {most} frames")
+        starts = starts or [frame.time for frame in frames]
+        first, *others = [frame.time - start for frame, start in zip(frames, starts, strict=True)]
+        tolerance = min((frame.duration for frame in frames if frame.duration), default=Fraction(1, 25)) / 2
+        for at, reader in zip(others, results.values(), strict=True):
+            if abs(at - first) > tolerance:
+                raise InputError(
+                    "KP-EVALUATE-TIMES",
+                    f"the source shows this frame at {float(first):.3f} s, the result at {float(at):.3f} s",
+                    where=f"{shown(reader.info.path)}, frame {frames[0].index}",
+                    fix="name the part of the source that was restyled with --start, --end and --every",
+                )
+        yield Moment(
+            float(first),
+            frames[0].image,
+            {name: frame.image for name, frame in zip(results, frames[1:], strict=True)},
+        )
+
+
+def _unequal(reader: ClipReader, what: str) -> InputError:
+    return InputError(
+        "KP-EVALUATE-FRAMES",
+        what,
+        where=shown(reader.info.path),
+        fix="name the part of the source that was restyled with --start, --end and --every",
+    )
+
+
+def _size(reader: ClipReader) -> tuple[int, int]:
+    return reader.info.width, reader.info.height
+
+
+def _reporting(moments: Iterable[Moment], frames: int, listen: Listener | None) -> Iterator[Moment]:
+    begin = last = time.monotonic()
+    for done, moment in enumerate(moments, 1):
+        yield moment
+        now = time.monotonic()
+        if listen is not None and (now - last > PROGRESS_INTERVAL or done == frames):
+            last = now
+            left = round((now - begin) / done * max(0, frames - done), 1)
+            listen({"event": "progress", "frames_done": done, "frames": frames, "eta_s": left})
