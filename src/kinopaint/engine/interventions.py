@@ -7,10 +7,10 @@ proceed twice, or not at all. Axes are never flattened here. The first intervent
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from kinopaint.engine.fused_attention import fused_attention
 from kinopaint.engine.schedule import Step
 
 Weights = Float[Tensor, "branch frame head query token"]
@@ -96,9 +96,7 @@ def attend(call: AttentionCall) -> Float[Tensor, "branch frame head query channe
         for edit in call.edits:
             weights = edit(weights)
         return (weights @ call.value.float()).to(call.value.dtype)
-    query, key, value = (tensor.flatten(0, 1) for tensor in (call.query, call.key, call.value))  # kernels want 4 axes
-    result: Tensor = F.scaled_dot_product_attention(query, key, value)
-    return result.view(*call.query.shape[:2], *result.shape[1:])
+    return fused_attention(call.query, call.key, call.value)
 
 
 def chained(interventions: Sequence[Intervention], innermost: Proceed = attend) -> Proceed:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinopaint.errors import ShapeError
+from kinopaint.models.layers import quicken
 from kinopaint.types import Frames
 
 
@@ -22,6 +23,7 @@ class DiffusersAutoencoder:
     def __init__(self, network: AutoencoderKL | AutoencoderTiny, *, batch: int = 4, scale: float | None = None) -> None:
         module: Any = network
         self.network = module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        quicken(module)
         self.batch = batch
         config = module.config
         self.is_tiny = isinstance(network, AutoencoderTiny)

@@ -1,14 +1,14 @@
 """A diffusers `UNet2DConditionModel` as a Backbone: branches × frames in one call, attention open to interventions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from kinopaint.engine.interventions import AttentionCall, FeatureCall, FeatureHo
 from kinopaint.engine.schedule import Step
 from kinopaint.errors import ShapeError
 from kinopaint.models.controlnet import Control, residuals
+from kinopaint.models.layers import Linear, quicken
 from kinopaint.types import Latents
 
 
@@ -42,13 +43,14 @@ class DiffusersBackbone:
         image_channels: int,
         structure_channels: int = 0,
         pixels_per_cell: int = 8,
-        batch: int = 16,
+        batch: int = 24,
     ) -> None:
         network: Any = unet
         self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        for module in network.modules():
-            if type(module) is nn.GroupNorm:
-                module.__class__ = _GroupNorm
+        quicken(network)
+        if type(network.time_embedding) is TimestepEmbedding:
+            network.time_embedding.__class__ = _OneTime
+        self._words = _Words()
         self.prediction_type, self.batch = prediction_type, batch
         self.image_channels, self.structure_channels = image_channels, structure_channels
         self.latent_channels: int = network.config.in_channels - image_channels - structure_channels
@@ -86,6 +88,8 @@ class DiffusersBackbone:
         timestep = torch.tensor([told], device=device)
 
         interventions = [*interventions, *self._looking_at_pictures(conditions)]
+        branches = tuple(condition.branch for condition in conditions)
+        words = _TextCall(self._words, [condition.text.states for condition in conditions])
         watched = bool(interventions or features)
         share = frames if watched else max(1, self.batch // terms)
         hints = [torch.stack(each) for each in zip(*(condition.hints for condition in conditions), strict=True)]
@@ -94,11 +98,7 @@ class DiffusersBackbone:
             count = part.shape[1]
             shown = [each[:, begin : begin + count].flatten(0, 1) for each in hints]
             texts = text[:, None].expand(-1, count, -1, -1).flatten(0, 1)
-            inside = (
-                _Pass(interventions, step, tuple(condition.branch for condition in conditions), count, (height, width))
-                if watched
-                else None
-            )
+            inside = _Pass(interventions, step, branches, count, (height, width), words)
             added = self._added(conditions, count, height, width)
             flat = part.flatten(0, 1).contiguous(memory_format=torch.channels_last)
             control = residuals(self.controls, step, flat[:, :channels], timestep, texts, shown, added)
@@ -107,7 +107,7 @@ class DiffusersBackbone:
                     flat,
                     timestep,
                     texts,
-                    cross_attention_kwargs={"inside": inside} if interventions else None,
+                    cross_attention_kwargs={"inside": inside},
                     added_cond_kwargs=added,
                     **control,
                     return_dict=False,
@@ -185,13 +185,12 @@ class DiffusersBackbone:
                 raise ShapeError("the network takes each text as one vector, too", fix="use the model's text encoder")
 
     @contextmanager
-    def _hooked(self, features: Sequence[FeatureHook], inside: "_Pass | None") -> Iterator[None]:
+    def _hooked(self, features: Sequence[FeatureHook], inside: "_Pass") -> Iterator[None]:
         """Let `features` act on the inputs of the decoder blocks, for one call."""
 
         def act(
             path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[Any, dict[str, Any]]:
-            assert inside is not None
             feature = inside.apart(kwargs["hidden_states"])
             for hook in features:
                 feature = hook(FeatureCall(feature, path, inside.step, inside.branches))
@@ -212,20 +211,6 @@ class DiffusersBackbone:
                 handle.remove()
 
 
-class _GroupNorm(nn.GroupNorm):
-    """Group normalisation that goes through fp32 where that is quicker.
-
-    On the CPU, torch's kernel for channels-last half precision takes 4 to 6 times as long as fp32 on maps of less than
-    1024 cells (2.13, AMX): a quarter of the time of a small U-Net.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if input.dtype == torch.float32 or input.device.type != "cpu" or input[0, 0].numel() >= 1024:
-            return super().forward(input)
-        weight, bias = self.weight.float(), self.bias.float()
-        return F.group_norm(input.float(), self.num_groups, weight, bias, self.eps).to(input.dtype)
-
-
 @dataclass(frozen=True)
 class _Pass:
     """What an attention layer needs to know of the forward pass it is in."""
@@ -235,6 +220,7 @@ class _Pass:
     branches: tuple[str, ...]
     frames: int
     latent_size: tuple[int, int]
+    words: "_TextCall"
 
     def apart(self, samples: Tensor) -> Tensor:
         """(branch frame) … -> branch frame …"""
@@ -248,8 +234,69 @@ class _Pass:
         return height, width
 
 
+class _OneTime(TimestepEmbedding):
+    """All samples of a call are at one time step: it is embedded once, and broadcast."""
+
+    def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:
+        result: Tensor = super().forward(sample[:1], condition)
+        return result
+
+
+_Read = tuple[Hashable, tuple[Tensor, Tensor], Tensor, Tensor]  # which weights, these weights, keys, values
+
+
+class _Words:
+    """What cross-attention reads of a text, its keys and values in every layer: computed once for the whole run."""
+
+    def __init__(self, most: int = 8) -> None:
+        self.most = most
+        self._kept: dict[Hashable, tuple[Sequence[Tensor], dict[str, _Read]]] = {}
+
+    def layers(self, texts: Sequence[Tensor]) -> dict[str, _Read]:
+        """What each layer made of `texts`; these are held, so that no other tensor can look like them."""
+        key = tuple(_identity(text) for text in texts)
+        if key not in self._kept:
+            self._kept[key] = (texts, {})
+            if len(self._kept) > self.most:
+                del self._kept[next(iter(self._kept))]
+        return self._kept[key][1]
+
+
+def _identity(tensor: Tensor) -> Hashable:
+    """What no other tensor has while this one lives, and what it will not have once it is written to."""
+    version = -1 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), version, tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+class _TextCall:
+    """The texts of one call, one for each branch."""
+
+    def __init__(self, words: _Words, texts: Sequence[Tensor]) -> None:
+        self.texts, self.layers = texts, words.layers(texts)
+
+    def keys_and_values(self, attn: Attention, path: str) -> tuple[Tensor, Tensor] | None:
+        """(branch 1 head token channel) each; None if they may change from call to call."""
+        if torch.is_grad_enabled() or type(attn.to_k) is not Linear or type(attn.to_v) is not Linear:
+            return None
+        weights = _identity(attn.to_k.weight), _identity(attn.to_v.weight)
+        known = self.layers.get(path)
+        if known is None or known[0] != weights:
+            text = torch.stack(list(self.texts)).to(attn.to_k.weight)
+
+            def heads(tensor: Tensor) -> Tensor:
+                split = tensor.view(*tensor.shape[:2], attn.heads, -1)
+                return split.transpose(1, 2)[:, None].contiguous()
+
+            held = (
+                attn.to_k.weight.detach(),
+                attn.to_v.weight.detach(),
+            )  # no other weights can take their place in memory
+            known = self.layers[path] = (weights, held, heads(attn.to_k(text)), heads(attn.to_v(text)))
+        return known[2], known[3]
+
+
 class _Processor(AttnProcessor2_0):
-    """diffusers' own fused attention, unless the call carries interventions."""
+    """Attention that is open to interventions, and that reads each text once."""
 
     def __init__(self, path: str) -> None:
         self.path = path  # the base class only checks that torch has fused attention
@@ -266,22 +313,21 @@ class _Processor(AttnProcessor2_0):
         if inside is None or hidden_states.ndim == 4:  # 4: blocks without text, which Stable Diffusion has not
             plain: Tensor = super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
             return plain
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
 
         def heads(tensor: Tensor) -> Tensor:  # (branch frame) token (head channel) -> branch frame head token channel
             return inside.apart(tensor.view(*tensor.shape[:2], attn.heads, -1)).transpose(2, 3)
 
+        is_cross = encoder_hidden_states is not None
+        read = inside.words.keys_and_values(attn, self.path) if is_cross else None
+        if read is None:
+            context = encoder_hidden_states if is_cross else hidden_states
+            key, value = heads(attn.to_k(context)), heads(attn.to_v(context))
+        else:
+            key, value = (tensor.expand(-1, inside.frames, -1, -1, -1) for tensor in read)
         height, width = inside.size_of(hidden_states.shape[1])
-        site = Site(self.path, encoder_hidden_states is not None, height, width)
-        call = AttentionCall(
-            heads(attn.to_q(hidden_states)),
-            heads(attn.to_k(context)),
-            heads(attn.to_v(context)),
-            site,
-            inside.step,
-            inside.branches,
-        )
+        site = Site(self.path, is_cross, height, width)
+        call = AttentionCall(heads(attn.to_q(hidden_states)), key, value, site, inside.step, inside.branches)
         result: Tensor = chained(inside.interventions)(call)
         joined = result.transpose(2, 3).flatten(3).flatten(0, 1)
         output: Tensor = attn.to_out[1](attn.to_out[0](joined))
-        return output / attn.rescale_output_factor
+        return output if attn.rescale_output_factor == 1 else output / attn.rescale_output_factor
