@@ -11,13 +11,17 @@
     └── QualityGateError               7  a measured number misses its limit
 
 `code` is stable ("KP-INPUT-TRUNCATED"), `what` says what was found and what was expected, `where` names
-the file, frame or setting, `fix` says what to do next.
+the file, frame or setting, `fix` says what to do next. What they quote from files is escaped when it is shown.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+from kinopaint.text import shown
+
+LONGEST = 2000  # characters of one entry
 
 
 class KinopaintError(Exception):
@@ -30,15 +34,17 @@ class KinopaintError(Exception):
         self.code, self.what, self.where, self.fix = code, what, where, fix
 
     def __str__(self) -> str:
-        lines = [f"{self.code}: {self.what}"]
-        if self.where:
-            lines.append(f"  where: {self.where}")
-        if self.fix:
-            lines.append(f"  do:    {self.fix}")
+        told = self.as_dict()
+        lines = [f"{told['code']}: {told['what']}"]
+        if told["where"]:
+            lines.append(f"  where: {told['where']}")
+        if told["fix"]:
+            lines.append(f"  do:    {told['fix']}")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, str]:
-        return {"code": self.code, "what": self.what, "where": self.where, "fix": self.fix}
+        """Fit to be shown, each entry one line."""
+        return {name: shown(getattr(self, name), LONGEST) for name in ("code", "what", "where", "fix")}
 
 
 class InternalError(KinopaintError):

@@ -6,7 +6,6 @@ only when a command needs it. Every failure is one block on standard error: code
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from itertools import pairwise
 
 from kinopaint import __version__
 from kinopaint.errors import InternalError, KinopaintError, OutputError, SettingsError, Stopped, did_you_mean
+from kinopaint.text import to_json
 
 COMMANDS = {
     "stylize": "restyle a clip (or a picture) with words",
@@ -97,6 +97,6 @@ def report(error: KinopaintError, words: Sequence[str]) -> None:
         traceback.print_exception(error)
     as_json = "--progress=json" in words or ("--progress", "json") in pairwise(words)
     if as_json:
-        print(json.dumps({"event": "error", **error.as_dict()}), file=sys.stderr, flush=True)
+        print(to_json({"event": "error", **error.as_dict()}), file=sys.stderr, flush=True)
     else:
         print(error, file=sys.stderr, flush=True)

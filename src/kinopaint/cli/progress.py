@@ -6,12 +6,15 @@ A run reports dictionaries with the key `event`: `start` (frames, windows, …),
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from kinopaint.errors import LONGEST
+from kinopaint.text import shown as safe
+from kinopaint.text import to_json
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -32,6 +35,10 @@ def clock(seconds: float | None) -> str:
 
 
 def _line(event: Event) -> str:
+    return safe(_told(event), LONGEST)
+
+
+def _told(event: Event) -> str:
     kind = event["event"]
     if kind == "start":
         length = "an unknown number of" if event.get("frames") is None else event["frames"]
@@ -49,7 +56,7 @@ def _say(text: str) -> None:
 
 
 def _json(event: Event) -> None:
-    _say(json.dumps(event))
+    _say(to_json(event))
 
 
 def _plain() -> Listener:

@@ -19,6 +19,7 @@ import av
 from av.container import InputContainer
 
 from kinopaint.errors import InputError
+from kinopaint.text import shown as shown
 from kinopaint.video.limits import Limits
 
 _FORMATS = (
@@ -38,11 +39,6 @@ _ARCHIVES = {
 _PLAYLIST = re.compile(rb"\s*(#EXTM3U|ffconcat|\[playlist\]|<smil|<asx|<\?xml[^>]*>\s*<(MPD|playlist|smil))", re.I)
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)", re.I | re.S)
 _IMAGES = {b"\x89PNG": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
-
-
-def shown(path: str | PathLike[str]) -> str:
-    """The path for a message: control characters escaped, so that a file name cannot forge one."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in os.fspath(path))
 
 
 def check_source(path: str | PathLike[str]) -> Path:
