@@ -31,8 +31,10 @@ from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
 from kinopaint.recipe import make_recipe, write_sidecar
 from kinopaint.settings import whole
+from kinopaint.text import shown
 from kinopaint.types import Clip, Prompt
 from kinopaint.video import ClipReader, DeliveryCheck, Frame, SizePlan, open_clip, open_writer, plan_size
+from kinopaint.video.shotlist import kept_cuts
 
 Picture = NDArray[np.uint8]  # RGB, (height, width, 3)
 Listener = Callable[[dict[str, Any]], None]
@@ -62,9 +64,9 @@ def stylize(
 
     `settings` are those of the command line with underscores (`kinopaint stylize --help`), and the fields of the
     method: method="style-a-video", model="mini", preset="balanced", seed=0, steps, negative_prompt, start, end,
-    every=1, fps, size="source", work_size="auto", codec="auto", quality, no_audio, device="auto", dtype="auto",
-    download, allow_damaged, overwrite; s_text=6.0, text_branch="joint", … A field that is not given takes the model's
-    recommended value, if it carries one, else the method's default.
+    every=1, fps, size="source", work_size="auto", shots="auto", codec="auto", quality, no_audio, device="auto",
+    dtype="auto", download, allow_damaged, overwrite; s_text=6.0, text_branch="joint", … A field that is not given takes
+    the model's recommended value, if it carries one, else the method's default.
 
     `progress` is called with dictionaries: `start`, `progress` (frames_done, frames, eta_s), `warning`, `done`; without
     it warnings are Python's. Raises SettingsError, OutputError, ModelError, InputError, before any work where that
@@ -122,7 +124,7 @@ def preview(
     """
     from kinopaint.sheet import contact_sheet, write_picture
 
-    job = Job.of(input, prompt, output, **settings)
+    job = replace(Job.of(input, prompt, output, **settings), shots="off")
     count = whole("frames", frames, at_least=1)
     job.check_output()
     listen = progress or (lambda event: None)
@@ -134,6 +136,7 @@ def preview(
         listen(
             {"event": "start", "frames": len(chosen), **_settings_told(ready), "work_size": list(ready.sizes.padded)}
         )
+        ready = replace(ready, cuts=tuple(range(1, len(chosen))))  # they are no neighbours
         pairs = list(painted_frames(ready, chosen, count=len(chosen), on_progress=_teller(listen, begin)))
         sources = [(frame.image, f"{float(frame.time):.2f} s") for frame, _ in pairs]
         results = [(painted, job.prompt.text) for _, painted in pairs]
@@ -211,6 +214,7 @@ class Ready:
     parts: Components
     method: Any
     sizes: SizePlan
+    cuts: tuple[int, ...] = ()  # frames that begin a shot
 
 
 @contextmanager
@@ -226,6 +230,7 @@ def made_ready(job: Job) -> Iterator[Ready]:
         fps=job.fps,
         allow_damaged=job.allow_damaged,
     ) as clip:
+        cuts = kept_cuts(clip, job.shots)
         loaded = load_model(job.model, device=job.device, dtype=job.wanted_dtype, download=job.download)
         parts = replace(loaded, seed=job.seed)
         sizes = plan_size(
@@ -235,7 +240,7 @@ def made_ready(job: Job) -> Iterator[Ready]:
             work_size=job.work_size,
             multiple=parts.autoencoder.factor,
         )
-        yield Ready(job, clip, parts, job.method(parts.recommended.get(job.method_name, {})), sizes)
+        yield Ready(job, clip, parts, job.method(parts.recommended.get(job.method_name, {})), sizes, cuts)
 
 
 def painted_frames(
@@ -253,7 +258,7 @@ def painted_frames(
             waiting.append(frame)
             yield to_tensor(sizes.prepare(frame.image))
 
-    shape = Clip(sizes.padded[1], sizes.padded[0], count or ready.clip.expected_frames)
+    shape = Clip(sizes.padded[1], sizes.padded[0], count or ready.clip.expected_frames, ready.cuts)
     with torch.no_grad():
         windows = stylize_windows(
             ready.method,
@@ -329,7 +334,7 @@ def _warnings_as_events(listen: Listener | None) -> Iterator[Callable[[str], Non
     mean for developers, are kept back; else by `warnings`.
     """
     if listen is None:
-        yield lambda text: warnings.warn(text, stacklevel=3)
+        yield lambda text: warnings.warn(shown(text), stacklevel=3)
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
@@ -20,6 +20,7 @@ from kinopaint.types import Prompt
 from kinopaint.video.codecs import choose_codec
 from kinopaint.video.place import check_place
 from kinopaint.video.sequence import holds_recipe, output_sequence, result_place
+from kinopaint.video.shotlist import Shots, parse_shots
 from kinopaint.video.sizing import plan_size
 from kinopaint.video.timecode import Selection, Time, parse_rate
 
@@ -46,6 +47,7 @@ class Job:
     quality: int | None
     no_audio: bool
     download: bool
+    shots: Shots
     allow_damaged: bool
     overwrite: bool
 
@@ -74,6 +76,7 @@ class Job:
         device: str = "auto",
         dtype: str = "auto",
         download: bool = False,
+        shots: str | PathLike[str] | Sequence[int | str | Fraction] = "auto",
         allow_damaged: bool = False,
         overwrite: bool = False,
         **fields: Any,
@@ -102,6 +105,7 @@ class Job:
             quality=None if quality is None else whole("quality", quality),
             no_audio=no_audio,
             download=download,
+            shots=parse_shots(shots),
             allow_damaged=allow_damaged,
             overwrite=overwrite,
         )

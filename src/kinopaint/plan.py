@@ -93,7 +93,7 @@ def plan(input: str | PathLike[str], prompt: str, output: str | PathLike[str], *
 def make_plan(ready: Ready) -> Plan:
     """Count, and try one window."""
     cut, frames = ready.method.windows, ready.clip.expected_frames
-    lengths = cut.lengths(frames)
+    lengths = cut.lengths(frames, ready.cuts)
     windows, shown = len(lengths), sum(lengths)  # frames through the network, context counted again
     whole = min(cut.size, frames)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import platform
 from importlib import metadata
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinopaint.errors import OutputError
+from kinopaint.text import to_json
 from kinopaint.video.sequence import find_sequence
 
 if TYPE_CHECKING:
@@ -77,6 +77,9 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
             "fps": None if job.fps is None else str(job.fps),
             "size": job.size,
             "work_size": job.work_size,
+            "shots": job.shots
+            if isinstance(job.shots, str)
+            else [mark if isinstance(mark, int) else float(mark) for mark in job.shots],
             "codec": job.codec,
             "quality": job.quality,
             "no_audio": job.no_audio,
@@ -89,6 +92,7 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
             "licence": parts.licence,
             "hashes": weight_hashes(parts.path) if parts.path else {},
         },
+        "cuts": list(ready.cuts),
         "sizes": {name: list(getattr(sizes, name)) for name in ("source", "work", "padded", "output")},
         "versions": versions(),
         "device": str(parts.device),
@@ -113,7 +117,7 @@ def write_sidecar(path: Path, recipe: dict[str, Any]) -> None:
     """Write the recipe as JSON, whole or not at all. Raises OutputError."""
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(json.dumps(recipe, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(to_json(recipe, indent=2) + "\n", encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

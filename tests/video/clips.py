@@ -34,6 +34,7 @@ def make_clip(
     options: dict[str, str] | None = None,
     tags: Sequence[int] | None = (1, 1, 1, 1),
     planes: Sequence[float] | None = None,
+    pictures: Sequence[np.ndarray] | None = None,
     rotation: int = 0,
     mirrored: bool = False,
     sample_aspect_ratio: Fraction | None = None,
@@ -43,7 +44,8 @@ def make_clip(
     chapters: list | None = None,
     last_duration: int = 512,
 ) -> Path:
-    """Write a clip. `tags`: matrix, range, primaries, transfer (H.273); `planes`: constant Y, Cb, Cr of all frames."""
+    """Write a clip. `tags`: matrix, range, primaries, transfer (H.273); `planes`: constant Y, Cb, Cr of all frames;
+    `pictures`: RGB to show instead of `picture(index)`."""
     with av.open(
         str(path), "w", container_options={"movie_timescale": "15360"} if path.suffix == ".mp4" else {}
     ) as out:
@@ -64,7 +66,11 @@ def make_clip(
             out.set_chapters(chapters)
         out.start_encoding()
         for index, pts in enumerate(times):
-            frame = _constant(planes, pixel_format, size) if planes else _frame(index, size, pixel_format)
+            frame = (
+                _constant(planes, pixel_format, size)
+                if planes
+                else _frame(pictures[index] if pictures else picture(index, size), pixel_format)
+            )
             frame.pts, frame.time_base = pts, time_base
             if tags:
                 frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = tags
@@ -93,8 +99,8 @@ def shared_file(name: str) -> Path:
     return path
 
 
-def _frame(index: int, size: tuple[int, int], pixel_format: str) -> av.VideoFrame:
-    return av.VideoFrame.from_ndarray(picture(index, size), format="rgb24").reformat(
+def _frame(image: np.ndarray, pixel_format: str) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
         format=pixel_format, dst_colorspace=1, src_color_range=2, dst_color_range=1
     )
 

@@ -124,7 +124,7 @@ def test_slow_decoding_with_progress_is_no_hang(clip, monkeypatch, tmp_path):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("kinopaint.video.isolated._START", _slowed())
-    with open_clip(clip, limits=Limits(seconds=1)) as reader:  # 26 packets at 0.15 s before the first answer
+    with open_clip(clip, limits=Limits(seconds=2)) as reader:  # 26 packets at 0.15 s before the first answer
         assert sum(1 for _ in reader) == 6
 
 

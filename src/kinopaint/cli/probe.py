@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from kinopaint.cli.options import Parser
 from kinopaint.cli.progress import clock
+from kinopaint.text import shown, to_json
 
 if TYPE_CHECKING:
-    from kinopaint.video import ClipInfo
+    from kinopaint.video import ClipInfo, ClipReader
 
 
 def parser(words: Sequence[str]) -> Parser:
-    made = Parser("probe", description="Say what a clip is: streams, exact rates, rotation, colour, timing problems.")
+    made = Parser(
+        "probe", description="Say what a clip is: streams, exact rates, rotation, colour, timing problems, shots."
+    )
     made.add_argument("input", metavar="INPUT", help="a video or a picture, a file on this machine")
     made.add_argument(
         "--json", action="store_true", help="as one JSON object, rates as exact fractions (default: a table)"
+    )
+    made.add_argument(
+        "--shots",
+        default="auto",
+        metavar="WHAT",
+        help="scene cuts: auto = look for them, which reads the whole clip; off; or a file with one frame number or "
+        "time per line (default: auto)",
     )
     made.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     return made
 
 
 def lines(info: ClipInfo) -> Iterator[tuple[str, str]]:
-    shown = f"{info.width}x{info.height}"
+    size = f"{info.width}x{info.height}"
     if (info.coded_width, info.coded_height) != (info.width, info.height):
-        shown += f" (stored as {info.coded_width}x{info.coded_height})"
+        size += f" (stored as {info.coded_width}x{info.coded_height})"
     if info.sample_aspect_ratio != 1:
-        shown += f", pixels {info.sample_aspect_ratio} as wide as high"
-    yield "file", f"{plain(info.path)}, {info.format}, {info.size_bytes} bytes"
-    yield "picture", f"{info.codec} {info.pixel_format}, {shown}"
+        size += f", pixels {info.sample_aspect_ratio} as wide as high"
+    yield "file", f"{shown(info.path)}, {info.format}, {info.size_bytes} bytes"
+    yield "picture", f"{info.codec} {info.pixel_format}, {size}"
     if info.rotation or info.mirrored:
         yield "turned", f"{info.rotation} degrees clockwise{', then mirrored' if info.mirrored else ''}"
     kind = "variable rate, on average" if info.variable_rate else "constant"
@@ -50,26 +60,44 @@ def lines(info: ClipInfo) -> Iterator[tuple[str, str]]:
         if stream.kind != "video" or stream.index != info.video_index:
             details = [stream.kind, stream.codec or "unknown codec", f"{stream.packets} packets"]
             details += [f"{stream.sample_rate} Hz, {stream.channels} channels"] if stream.sample_rate else []
-            details += [plain(text) for text in (stream.language, stream.title) if text]
+            details += [shown(text) for text in (stream.language, stream.title) if text]
             yield f"stream {stream.index}", ", ".join(details)
     if info.chapters:
         yield "chapters", str(info.chapters)
     for problem in info.problems:
-        yield "problem", plain(problem)
+        yield "problem", shown(problem)
 
 
-def plain(text: str) -> str:
-    """Text from a file, safe on a terminal: control characters are shown as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def shot_rows(clip: ClipReader, cuts: Sequence[int]) -> list[dict[str, int | float]]:
+    """Each shot's first frame, its time in seconds after the clip's first one, and how many frames it has."""
+    return [
+        {
+            "first": first,
+            "start_s": float(int(clip.times[first]) * clip.info.time_base - clip.info.start),
+            "frames": end - first,
+        }
+        for first, end in pairwise((0, *cuts, len(clip.times)))
+    ]
 
 
 def run(given: argparse.Namespace) -> int:
-    from kinopaint.video import probe
+    from kinopaint.video import open_clip, probe
+    from kinopaint.video.shotlist import kept_cuts, parse_shots
 
-    info = probe(given.input)
-    if given.json:
-        print(json.dumps(info.as_dict(), indent=2))
+    wanted, shots = parse_shots(given.shots), None
+    if wanted == "off":
+        info = probe(given.input)
     else:
-        for name, value in lines(info):
-            print(f"{name:<10} {value}")
+        with open_clip(given.input, allow_damaged=True) as clip:
+            info = clip.info
+            shots = shot_rows(clip, kept_cuts(clip, wanted))
+    if given.json:
+        print(to_json({**info.as_dict(), "shots": shots}, indent=2))
+        return 0
+    for name, value in lines(info):
+        print(f"{name:<10} {value}")
+    if shots and not info.is_image:
+        print(f"{'shots':<10} {len(shots)}")
+        for shot in shots:
+            print(f"{'':<10} from frame {shot['first']} ({shot['start_s']:.3f} s), {shot['frames']} frames")
     return 0

@@ -88,6 +88,13 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         help="at which the model works, in pixels: auto, source, WxH or short:N (default: auto = the source's if both "
         "sides are 128 to 768, else the longest side reduced to 768)",
     )
+    part.add_argument(
+        "--shots",
+        default="auto",
+        metavar="WHAT",
+        help="scene cuts, at which methods start anew: auto, off, or a file with one frame number or time per line "
+        "(default: auto)",
+    )
     part.add_argument("--allow-damaged", action="store_true", help="render what a damaged file still holds")
 
     run = parser.add_argument_group("run")
@@ -146,6 +153,7 @@ def keywords(given: argparse.Namespace) -> dict[str, Any]:
         "fps",
         "size",
         "work_size",
+        "shots",
         "allow_damaged",
         "overwrite",
     )

@@ -36,6 +36,7 @@ def main() -> None:
     requests: Queue[dict[str, Any]] = Queue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     session = _Session(answers, limits)
+    session.say("alive")
     while True:
         request = requests.get()
         try:
@@ -89,15 +90,18 @@ class _Session:
     def probe(self, path: str) -> None:
         self.say("result", value=scan(path, self._guard)[0])
 
-    def open(self, path: str, **options: Any) -> None:
+    def open(self, path: str, known: tuple[int, ...] | None, **options: Any) -> None:
+        """Open a clip for what follows. `known` is its state when it was opened before."""
         self._state = _state(path)
+        if known not in (None, self._state):
+            raise _changed(path)
         self._reader = reader = open_here(path, guard=self._guard, **options)
-        self.say(
-            "result",
-            value={
-                name: getattr(reader, name) for name in ("info", "selection", "expected_frames", "span", "warnings")
-            },
-        )
+        names = ("info", "selection", "expected_frames", "span", "times", "skipped", "warnings")
+        self.say("result", value={"state": self._state, **{name: getattr(reader, name) for name in names}})
+
+    def find_cuts(self) -> None:
+        assert self._reader is not None
+        self.say("result", value=self._reader.find_cuts())
 
     def read(self) -> None:
         """Send the frames of the clip that was opened."""
@@ -116,14 +120,18 @@ class _Session:
 
     def _check_state(self) -> None:
         """Raises InputError (KP-INPUT-CHANGED) if the file is no longer the one that was opened."""
-        path = self._reader.info.path if self._reader else ""
-        if _state(path) != self._state:
-            raise InputError(
-                "KP-INPUT-CHANGED",
-                "the file changed while it was read",
-                where=shown(path),
-                fix="wait until it is complete, then run again",
-            )
+        assert self._reader is not None
+        if _state(self._reader.info.path) != self._state:
+            raise _changed(self._reader.info.path)
+
+
+def _changed(path: str) -> InputError:
+    return InputError(
+        "KP-INPUT-CHANGED",
+        "the file changed while it was read",
+        where=shown(path),
+        fix="wait until it is complete, then run again",
+    )
 
 
 def _state(path: str) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ from kinopaint.video.probe import ClipInfo
 from kinopaint.video.timecode import Selection, Time, parse_rate
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinopaint.video.child import main; main()"
+_START_SECONDS = 60.0  # for the process to start, on a busy machine
 _WAITS = 20  # parts of the watchdog's time: a run that was stopped (Ctrl-Z) and goes on loses one of them
 _PIPE = 2**20  # bytes
 
@@ -45,7 +46,7 @@ def probe(path: str | PathLike[str], *, limits: Limits | None = None) -> ClipInf
     """
     decoder = Decoder(path, limits or Limits())
     try:
-        found: ClipInfo = decoder.ask("probe")
+        found: ClipInfo = decoder.ask("probe", path=os.fspath(path))
         return found
     finally:
         decoder.close()
@@ -88,6 +89,7 @@ class IsolatedReader(ClipReader):
         self._path, self._limits, self._options = os.fspath(path), limits, options
         self._folder = os.getcwd()  # a relative path means this one, whenever it is opened again
         self.allow_damaged = options["allow_damaged"]
+        self._state: tuple[int, ...] | None = None
         self._running: list[Decoder] = []
         self._ready: Decoder | None = self._opened()
 
@@ -95,12 +97,21 @@ class IsolatedReader(ClipReader):
         decoder = Decoder(self._path, self._limits, self._folder)
         self._running.append(decoder)
         try:
-            for name, value in decoder.ask("open", **self._options).items():
-                setattr(self, name, value)
+            opened = decoder.ask("open", path=self._path, known=self._state, **self._options)
         except BaseException:
             decoder.close()
             raise
+        state = opened.pop("state")
+        if self._state is None:  # later it is the same clip again
+            self._state = state
+            for name, value in opened.items():
+                setattr(self, name, value)
         return decoder
+
+    def find_cuts(self) -> tuple[int, ...]:
+        self._ready = self._ready or self._opened()
+        found: tuple[int, ...] = self._ready.ask("find_cuts")
+        return found
 
     def __iter__(self) -> Iterator[Frame]:
         decoder, self._ready = self._ready or self._opened(), None
@@ -123,7 +134,7 @@ class Decoder:
 
     def __init__(self, path: str | PathLike[str], limits: Limits, folder: str | None = None) -> None:
         self._path, self._limits = os.fspath(path), limits
-        self._count, self._last = 0, ""
+        self._started, self._count, self._last = False, 0, ""
         root = str(Path(errors.__file__).parents[1])
         self._process = process = subprocess.Popen(
             [sys.executable, "-I", "-c", _START, json.dumps([root, *(each for each in sys.path if each)])],
@@ -147,7 +158,7 @@ class Decoder:
 
     def ask(self, what: str, **details: Any) -> Any:
         """The one answer to a request."""
-        self._send({"do": what, "path": self._path, **details})
+        self._send({"do": what, **details})
         return self._next()["value"]
 
     def frames(self) -> Iterator[tuple[Frame | None, list[str]]]:
@@ -170,17 +181,16 @@ class Decoder:
     def _next(self) -> dict[str, Any]:
         waits = 0
         while True:
+            patience = self._limits.seconds if self._started else max(_START_SECONDS, self._limits.seconds)
             try:
-                message = self._arrived.get(timeout=self._limits.seconds / _WAITS)
+                message = self._arrived.get(timeout=patience / _WAITS)
             except Empty:
                 waits += 1
                 if waits < _WAITS:
                     continue
                 self.close()
-                raise self._failed(
-                    "KP-INPUT-HANG", f"decoding made no progress for {self._limits.seconds:g} s"
-                ) from None
-            waits = 0
+                raise self._failed("KP-INPUT-HANG", f"decoding made no progress for {patience:g} s") from None
+            waits, self._started = 0, True
             kind = message["kind"]
             if kind == "error":
                 raise _error(**message)

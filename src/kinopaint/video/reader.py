@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from kinopaint.video.opening import check_source, damaged, find_cut, open_contai
 from kinopaint.video.probe import ClipInfo, codes_alpha, orientation, scan
 from kinopaint.video.sequence import FORMAT as SEQUENCE
 from kinopaint.video.sequence import ImageSequence, find_sequence
+from kinopaint.video.shots import REDUCED, find_cuts
 from kinopaint.video.sizing import resize
 from kinopaint.video.timecode import Selection, Time, parse_rate
 
@@ -76,15 +78,16 @@ class FileReader(ClipReader):
         self._first_kept = info.first if start is None else -(-start // base)  # rounded up, in units of the time base
         self._end_kept = None if end is None else -(-end // base)
         last = len(times) if self._end_kept is None else np.searchsorted(times, self._end_kept)
-        self._times = times[np.searchsorted(times, self._first_kept) : last]
-        if not len(self._times):
+        self.skipped = int(np.searchsorted(times, self._first_kept))
+        self.times = times[self.skipped : last]
+        if not len(self.times):
             raise SettingsError(
                 "KP-SETTING-RANGE",
                 f"no frame lies in the chosen range; the clip is {float(info.duration):.3f} s long",
                 where=f"--start, --end on {shown(info.path)}",
                 fix="choose a range inside the clip",
             )
-        self.expected_frames = 1 if info.is_image else -(-len(self._times) // selection.every)
+        self.expected_frames = 1 if info.is_image else -(-len(self.times) // selection.every)
         self.span = (info.start if start is None else start, info.end if end is None else min(end, info.end))
         self._open: list[InputContainer] = []
         self._sequence = find_sequence(info.path) if info.format == SEQUENCE else None
@@ -101,6 +104,18 @@ class FileReader(ClipReader):
         for container in self._open:
             container.close()
         self._open.clear()
+
+    def find_cuts(self) -> tuple[int, ...]:
+        return () if self.info.is_image else tuple(find_cuts(self._reduced(), float(self.info.rate)))
+
+    def _reduced(self) -> Iterator[Image]:
+        """All pictures of the range, small and in haste: not turned, and without regard to HDR."""
+        scaler = VideoReformatter()
+        for picture in self._from_start():
+            if self._end_kept is not None and picture.pts is not None and picture.pts >= self._end_kept:
+                break
+            reduced = scaler.reformat(picture, *REDUCED, "rgb24", interpolation="AREA")
+            yield reduced.to_ndarray().astype(np.uint8, copy=False)
 
     def __iter__(self) -> Iterator[Frame]:
         convert, base = ToRgb(), self.info.time_base
@@ -144,7 +159,7 @@ class FileReader(ClipReader):
         if self._sequence is not None:
             yield from self._pictures(self._sequence)
             return
-        wanted = int(self._times[0])
+        wanted = int(self.times[0])
         exact = self.info.format.startswith(("mov", "matroska")) and not self.info.interlaced  # fields need neighbours
         if wanted > self.info.first and exact:
             pictures = deinterlaced(self._decode(seek=wanted), self.info.time_base)
@@ -242,12 +257,12 @@ class FileReader(ClipReader):
 
     def _check_count(self, decoded: int) -> None:
         """Fewer frames than packets: a few may be normal (a broken start), more is damage."""
-        missing = len(self._times) - decoded
+        missing = len(self.times) - decoded
         if missing <= 0 or self.info.interlaced:  # each field may have its own packet
             return
-        if missing > max(2, len(self._times) // 50) and not self.allow_damaged:
-            raise damaged(self.info.path, f"only {decoded} of {len(self._times)} frames can be decoded")
-        self._warn(f"only {decoded} of {len(self._times)} frames can be decoded")
+        if missing > max(2, len(self.times) // 50) and not self.allow_damaged:
+            raise damaged(self.info.path, f"only {decoded} of {len(self.times)} frames can be decoded")
+        self._warn(f"only {decoded} of {len(self.times)} frames can be decoded")
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
