@@ -23,8 +23,8 @@ class DepthEstimator:
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model.eval().requires_grad_(False), processor
 
-    def __call__(self, frames: Frames, height: int, width: int) -> Float[Tensor, "frame 1 height width"]:
-        """Depth of each frame, its own nearest and farthest point at 1 and -1, as the network was trained."""
+    def __call__(self, frames: Frames, height: int, width: int) -> Float[Tensor, "frame 1 rows columns"]:
+        """Depth of each frame at `height` x `width` cells, its own nearest and farthest point at 1 and -1, as the network was trained."""
         pixels = self.processor(images=list(to_pictures(frames)), return_tensors="pt").pixel_values
         with torch.no_grad():
             depth = self.model(pixels.to(self.model.device, self.model.dtype)).predicted_depth.float()

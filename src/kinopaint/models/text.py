@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from kinopaint.engine.denoiser import Text
 from kinopaint.errors import ModelError
@@ -17,7 +17,7 @@ from kinopaint.errors import ModelError
 class ClipText:
     """A text encoder with its weights frozen."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, model: CLIPTextModel) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, model: CLIPTextModel | CLIPTextModelWithProjection) -> None:
         module: Any = model
         self.tokenizer, self.model = tokenizer, module.eval().requires_grad_(False)
         self.dim: int = model.config.hidden_size
