@@ -1,4 +1,4 @@
-"""Tiny checkpoints of the other kinds, with random weights: text-to-image, depth, SDXL, ControlNet, LoRA, IP-Adapter."""
+"""Tiny checkpoints of other kinds, with random weights: text-to-image, depth, SDXL, ControlNet, LoRA, IP-Adapter."""
 
 import json
 import shutil
@@ -179,18 +179,19 @@ def write_ip_adapter(unet: torch.nn.Module, folder: Path, *, plus: bool = False)
         state |= {"image_proj.proj_in.weight": random(inner, 24), "image_proj.proj_in.bias": random(inner)}
         state |= {"image_proj.proj_out.weight": random(width, inner), "image_proj.proj_out.bias": random(width)}
         state |= {"image_proj.norm_out.weight": 1 + random(width), "image_proj.norm_out.bias": random(width)}
-        attention, feed = "image_proj.layers.0.0.", "image_proj.layers.0.1."
-        for norm in ("norm1", "norm2"):
-            state |= {f"{attention}{norm}.weight": 1 + random(inner), f"{attention}{norm}.bias": random(inner)}
-        state |= {
-            f"{attention}to_q.weight": random(heads_dim, inner),
-            f"{attention}to_kv.weight": random(2 * heads_dim, inner),
-            f"{attention}to_out.weight": random(inner, heads_dim),
-            f"{feed}0.weight": 1 + random(inner),
-            f"{feed}0.bias": random(inner),
-            f"{feed}1.weight": random(4 * inner, inner),
-            f"{feed}3.weight": random(inner, 4 * inner),
-        }
+        for layer in range(4):
+            attention, feed = f"image_proj.layers.{layer}.0.", f"image_proj.layers.{layer}.1."
+            for norm in ("norm1", "norm2"):
+                state |= {f"{attention}{norm}.weight": 1 + random(inner), f"{attention}{norm}.bias": random(inner)}
+            state |= {
+                f"{attention}to_q.weight": random(heads_dim, inner),
+                f"{attention}to_kv.weight": random(2 * heads_dim, inner),
+                f"{attention}to_out.weight": random(inner, heads_dim),
+                f"{feed}0.weight": 1 + random(inner),
+                f"{feed}0.bias": random(inner),
+                f"{feed}1.weight": random(4 * inner, inner),
+                f"{feed}3.weight": random(inner, 4 * inner),
+            }
     paths = [name.removesuffix(".processor") for name in unet.attn_processors if "attn2" in name]
     for index, path in enumerate(paths):
         shape = unet.get_submodule(path).to_k.weight.shape

@@ -1,8 +1,7 @@
-"""Style-A-Video on checkpoints of other kinds equals stock diffusers pipelines, in fp32, to 1e-4 of the largest value."""
+"""Style-A-Video on checkpoints of other kinds equals diffusers' pipelines, in fp32, to 1e-4 of the largest value."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from tests.checkpoints import with_channels, write_controlnet, write_depth_estimator, write_xl
@@ -113,6 +112,7 @@ def test_several_controlnets_with_weights_and_parts_of_the_steps_on_a_noised_fra
 @pytest.mark.filterwarnings("ignore:In CPU autocast")  # of the stock pipeline, in fp32
 def test_depth_to_image(plain_folders, tmp_path, frame, monkeypatch):
     from diffusers import StableDiffusionDepth2ImgPipeline
+    from PIL import Image
     from transformers import DPTForDepthEstimation
 
     from kinopaint.models.pixels import picture_processor, to_pictures
@@ -128,7 +128,7 @@ def test_depth_to_image(plain_folders, tmp_path, frame, monkeypatch):
     pipeline = StableDiffusionDepth2ImgPipeline(**plain, depth_estimator=estimator, feature_extractor=processor)
     pipeline.set_progress_bar_config(disable=True)
     depth = pipeline.prepare_depth_map(
-        [np.asarray(to_pictures(frame)[0])], None, 1, False, torch.float32, torch.device("cpu")
+        [Image.fromarray(to_pictures(frame)[0])], None, 1, False, torch.float32, torch.device("cpu")
     )
     seen = parts.structure.channels(frame, parts.autoencoder)
     assert torch.allclose(seen, depth, atol=1e-5)

@@ -18,7 +18,10 @@ _FACTOR = re.compile(
     r"|\.lora_linear_layer\.(?P<text>down|up))\.weight"
 )
 _KOHYA = {"lora_unet_": "unet", "lora_te_": "text_encoder", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2"}
-_RESNET = {  # names within a residual block of the original layout
+_BLOCKS = {  # names of the original layout, once diffusers has counted the blocks anew
+    "input_blocks": "down_blocks",
+    "middle_block": "mid_block",
+    "output_blocks": "up_blocks",
     "in_layers_2": "conv1",
     "out_layers_3": "conv2",
     "emb_layers_1": "time_emb_proj",
@@ -124,7 +127,7 @@ def _with_diffusers_blocks(state: dict[str, Tensor], unet: Any, file: Path) -> d
         raise _other_base(f"blocks that it has not ({error})", file) from error
     result = {}
     for name, tensor in renamed.items():
-        for old, new in _RESNET.items():
+        for old, new in _BLOCKS.items():
             name = name.replace(old, new)
         result[name] = tensor
     return result

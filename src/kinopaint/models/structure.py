@@ -24,7 +24,7 @@ class DepthEstimator:
         self.model, self.processor = model.eval().requires_grad_(False), processor
 
     def __call__(self, frames: Frames, height: int, width: int) -> Float[Tensor, "frame 1 rows columns"]:
-        """Depth of each frame at `height` x `width` cells, its own nearest and farthest point at 1 and -1, as the network was trained."""
+        """Depth of each frame at `height` x `width` cells; the nearest point is at 1, the farthest at -1."""
         pixels = self.processor(images=list(to_pictures(frames)), return_tensors="pt").pixel_values
         with torch.no_grad():
             depth = self.model(pixels.to(self.model.device, self.model.dtype)).predicted_depth.float()
