@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import re
 import resource
 from fractions import Fraction
 
@@ -321,31 +322,139 @@ def test_sound_longer_than_the_picture_is_kept(tmp_path):
     assert len(read_packets(written.output, "audio")) == len(read_packets(clip, "audio"))
 
 
-def test_subtitles_are_copied_or_it_is_said(tmp_path):
-    clip = make_clip(tmp_path / "a.mkv")
-    with av.open(str(clip)) as source, av.open(str(tmp_path / "b.mkv"), "w") as out:
-        video = out.add_stream_from_template(source.streams.video[0])
-        text = out.add_stream("subrip")
-        text.codec_context.subtitle_header = b"[Script Info]\n"
+HEADER = b"""[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize
+Style: Default,Arial,16
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+LINES = {
+    "subrip": [b"hello <i>you</i>", "Gr\u00fc\u00dfe\nzwei".encode()],
+    "ass": [b"0,0,Default,,0,0,0,,hello {\\i1}you{\\i0}", "1,0,Default,,0,0,0,,Gr\u00fc\u00dfe\\Nzwei".encode()],
+    "webvtt": [b"hello <i>you</i>", "Gr\u00fc\u00dfe\nzwei".encode()],
+    "mov_text": [b"\0\x09hello you", b"\0\x0cGr\xc3\xbc\xc3\x9fe\nzwei"],
+}
+
+
+def with_subtitles(path, *codecs):
+    """A clip of 0.24 s with streams of text: a line from 20 to 70 ms, one from 120 to 180 ms."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("ffv1" if path.suffix == ".mkv" else "mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        streams = []
+        for codec in codecs:
+            streams.append(out.add_stream(codec))
+            streams[-1].codec_context.subtitle_header = HEADER
+            streams[-1].time_base = MILLISECOND
+        for stream in streams:
+            stream.metadata["language"] = "eng"
         out.start_encoding()
-        line = av.Packet(b"hello")
-        line.stream, line.pts, line.dts, line.duration, line.time_base = text, 20, 20, 50, MILLISECOND
-        out.mux(line)
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = video
-                out.mux(packet)
-    copied, _ = restyle(tmp_path / "b.mkv", tmp_path / "c.mkv")
-    assert read_packets(copied.output, "subtitle") == read_packets(tmp_path / "b.mkv", "subtitle")
-    dropped, _ = restyle(tmp_path / "b.mkv", tmp_path / "c.mp4")
-    assert any("subtitle stream 1 (subrip) is left behind" in warning for warning in dropped.warnings)
+        for stream, codec in zip(streams, codecs, strict=True):
+            for (start, length), text in zip([(20, 50), (120, 60)], LINES[codec], strict=True):
+                line = av.Packet(text)
+                line.stream, line.pts, line.dts, line.duration, line.time_base = (
+                    stream,
+                    start,
+                    start,
+                    length,
+                    MILLISECOND,
+                )
+                out.mux(line)
+        for index in range(6):
+            frame = av.VideoFrame.from_ndarray(picture(index)).reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return path
 
 
-def test_chapters_are_kept(tmp_path):
-    chapter = {"id": 1, "start": 0, "end": 100, "time_base": MILLISECOND, "metadata": {"title": "one"}}
-    written, _ = restyle(make_clip(tmp_path / "a.mkv", chapters=[chapter]), tmp_path / "b.mp4")
-    with av.open(str(written.output)) as file:
-        assert [c["metadata"]["title"] for c in file.chapters()] == ["one"]
+def words_of(path):
+    """Per text stream: codec, and for each line its time and its plain words."""
+    with av.open(str(path)) as file:
+        told = {}
+        for stream in file.streams.subtitles:
+            told[stream.index] = (stream.codec_context.codec.canonical_name, stream.language, [])
+        for packet in file.demux():
+            if packet.stream_index in told and packet.size > 2:  # MP4 fills gaps with empty ones
+                subtitles = packet.stream.decode2(packet)
+                text = "".join(line.dialogue.decode() for line in subtitles or ())
+                text = re.sub(r"\{[^}]*\}", "", text).replace("\\N", "|").replace("\n", "|")
+                told[packet.stream_index][2].append((packet.pts * packet.time_base, packet.duration, text))
+    return list(told.values())
+
+
+def test_subtitles_are_copied_where_the_container_can(tmp_path):
+    clip = with_subtitles(tmp_path / "a.mkv", "subrip", "ass", "webvtt")
+    written, _ = restyle(clip, tmp_path / "b.mkv")
+    assert read_packets(written.output, "subtitle") == read_packets(clip, "subtitle")
+    assert [codec for codec, _, _ in words_of(written.output)] == ["subrip", "ass", "webvtt"]
+    assert (written.delivery.subtitles, written.warnings) == (3, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "ending", "stored"),
+    [
+        ("a.mkv", "subrip", ".mp4", "mov_text"),
+        ("a.mkv", "ass", ".mp4", "mov_text"),
+        ("a.mkv", "webvtt", ".mov", "mov_text"),
+        ("a.mkv", "subrip", ".webm", "webvtt"),
+        ("a.mp4", "mov_text", ".mkv", "subrip"),
+        ("a.mp4", "mov_text", ".webm", "webvtt"),
+        ("a.mp4", "mov_text", ".mp4", "mov_text"),
+    ],
+)
+def test_subtitles_are_converted_where_the_container_forbids_them(tmp_path, name, codec, ending, stored):
+    clip = with_subtitles(tmp_path / name, codec, codec)
+    written, _ = restyle(clip, tmp_path / f"b{ending}")
+    for found, language, lines in words_of(written.output):
+        assert (found, language) == (stored, "eng")
+        assert [float(time) for time, _, _ in lines] == pytest.approx([0.02, 0.12], abs=0.001)
+        assert [text for _, _, text in lines] == ["hello you", "Gr\u00fc\u00dfe|zwei"]
+    assert written.delivery.subtitles == 2
+    said = [w for w in written.warnings if "colours, fonts and places may be lost" in w]
+    assert len(said) == (0 if codec == stored else 2)
+
+
+def test_subtitles_are_cut_to_the_range(tmp_path):
+    written, _ = restyle(with_subtitles(tmp_path / "a.mkv", "subrip"), tmp_path / "b.mkv", start=0.1)
+    assert [time for time, _ in read_packets(written.output, "subtitle")] == [Fraction(120, 1000)]
+
+
+def chapters_of(path):
+    with av.open(str(path)) as file:
+        return [
+            (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]), c["metadata"].get("title"))
+            for c in file.chapters()
+        ]
+
+
+CHAPTERS = [
+    {"id": 1, "start": 0, "end": 100, "time_base": MILLISECOND, "metadata": {"title": "one"}},
+    {"id": 2, "start": 100, "end": 200, "time_base": MILLISECOND, "metadata": {"title": "zw\u00f6lf"}},
+]
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".webm"])
+def test_chapters_are_kept(tmp_path, ending):
+    written, _ = restyle(make_clip(tmp_path / "a.mkv", chapters=CHAPTERS), tmp_path / f"b{ending}")
+    assert chapters_of(written.output) == [(0, 0.1, "one"), (0.1, 0.2, "zw\u00f6lf")]
+    assert written.delivery.chapters == 2
+    again, _ = restyle(written.output, tmp_path / "c.mp4")
+    assert chapters_of(again.output) == chapters_of(written.output)
+    assert not any("left behind" in warning for warning in again.warnings)
+
+
+def test_chapters_are_cut_to_the_range(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv", chapters=CHAPTERS)
+    assert chapters_of(restyle(clip, tmp_path / "b.mkv", start=0.05)[0].output) == [
+        (0.05, 0.1, "one"),
+        (0.1, 0.2, "zw\u00f6lf"),
+    ]
+    assert chapters_of(restyle(clip, tmp_path / "c.mkv", end=0.08)[0].output) == [(0, 0.08, "one")]
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".webm"])
@@ -391,6 +500,19 @@ def test_a_gif_keeps_hundredths_of_a_second(tmp_path):
     clip = make_clip(tmp_path / "a.mkv", times=[0, 50, 170, 200], time_base=MILLISECOND)
     written, _ = restyle(clip, tmp_path / "b.gif")
     assert [f.time * 100 for f in frames_of(written.output)] == [0, 5, 17, 20]
+
+
+def test_a_gif_of_too_many_frames_a_second_is_refused_before_it_is_made(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv", times=range(0, 20, 4), time_base=MILLISECOND, last_duration=4)
+    with pytest.raises(SettingsError, match=r"(?s)at most 100 frames a second, these are 250.*--every 3"):
+        restyle(clip, tmp_path / "b.gif")
+    assert restyle(clip, tmp_path / "b.gif", every=3)[0].delivery.ok
+
+
+def test_frames_too_near_for_a_gif_are_moved_apart(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv", times=[0, 40, 42, 44, 100, 140], time_base=MILLISECOND)
+    written, _ = restyle(clip, tmp_path / "b.gif")
+    assert [f.time * 100 for f in frames_of(written.output)] == [0, 4, 5, 6, 10, 14]
 
 
 @pytest.mark.parametrize("name", ["-o.mp4", "ü 😀 ' \".mp4", "%d[x].mp4", "http:x.mp4", "n" * 251 + ".mp4", "A.MP4"])

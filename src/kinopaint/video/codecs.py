@@ -136,6 +136,7 @@ SUBTITLES_COPIED: Mapping[str, frozenset[str] | None] = {
     "matroska": frozenset({"subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}),
     "webm": frozenset({"webvtt"}),
 }
+SUBTITLE_ENCODER: Mapping[str, str] = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 
 
 def choose_codec(path: str | PathLike[str], codec: str = "auto", quality: int | None = None) -> str:

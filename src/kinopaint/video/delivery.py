@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from os import PathLike
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kinopaint.errors import InputError
 from kinopaint.video.color import DELIVERED
 from kinopaint.video.opening import find_cut, open_container
-from kinopaint.video.probe import ClipInfo, scan
+from kinopaint.video.probe import ClipInfo, StreamInfo, scan
 from kinopaint.video.sequence import ImageSequence, find_sequence
 
 COLOR = f"{DELIVERED.matrix}, limited range, primaries {DELIVERED.primaries}, transfer {DELIVERED.transfer}"
+
+# Seconds by which sound may begin or end elsewhere: rounding of containers, and an encoder's first and last block.
+_COPIED = Fraction(1, 50)
+_REENCODED = Fraction(1, 5)
+
+
+@dataclass(frozen=True)
+class SoundPlan:
+    """One stream of sound: where it begins and ends, in seconds; the number of its packets, None if re-encoded."""
+
+    packets: int | None
+    first: Fraction | None
+    end: Fraction
+
+
+@dataclass(frozen=True)
+class OtherStreams:
+    """What stands beside the pictures: sound, the number of subtitle streams, and of chapters."""
+
+    audio: tuple[SoundPlan, ...] = ()
+    subtitles: int = 0
+    chapters: int = 0
 
 
 @dataclass(frozen=True)
@@ -24,7 +49,8 @@ class DeliveryPlan:
     `first` and `last` are frame times and `duration` the length, in seconds, as in the source. `tick` is the
     container's finest step: times may be off by half of it. How long the last frame is shown is kept exactly by few
     containers, so `duration` has a tolerance of its own. `relative` containers (GIF) start at 0 whatever happens.
-    `audio_packets` has one count per stream, None where the sound was re-encoded. `color` is None for RGB codecs.
+    `times` are those of all frames, as whole numbers of `time_base` seconds; None where the number of frames is all
+    that is stored. `color` is None for RGB codecs.
     """
 
     frames: int
@@ -35,11 +61,13 @@ class DeliveryPlan:
     height: int
     sample_aspect_ratio: Fraction = Fraction(1)
     alpha: bool = False
-    audio_packets: tuple[int | None, ...] = ()
+    others: OtherStreams = OtherStreams()
     color: str | None = COLOR
     tick: Fraction = Fraction(0)
     duration_tolerance: Fraction = Fraction(1, 1000)
     relative: bool = False
+    times: Sequence[int] | None = None
+    time_base: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +81,8 @@ class DeliveryCheck:
     width: int
     height: int
     audio_packets: tuple[int, ...]
+    subtitles: int
+    chapters: int
     color: str
     mismatches: tuple[str, ...] = ()
 
@@ -72,11 +102,14 @@ def check_delivery(path: str | PathLike[str], plan: DeliveryPlan) -> DeliveryChe
     Never raises for a bad output: what cannot be opened is a mismatch.
     """
     try:
-        info, _ = scan(path)
+        info, times = scan(path)
     except InputError as error:
         zero = Fraction(0)
-        return DeliveryCheck(0, zero, zero, zero, 0, 0, (), "", (f"the output cannot be read back: {error.what}",))
-    audio = tuple(stream.packets for stream in info.streams_of("audio"))
+        return DeliveryCheck(
+            0, zero, zero, zero, 0, 0, (), 0, 0, "", (f"the output cannot be read back: {error.what}",)
+        )
+    sounds, subtitles = info.streams_of("audio"), len(info.streams_of("subtitle"))
+    audio = tuple(stream.packets for stream in sounds)
     shift = plan.first - info.start if plan.relative else Fraction(0)
     first, last = info.start + shift, info.last * info.time_base + shift
     color = _color(info)
@@ -94,17 +127,33 @@ def check_delivery(path: str | PathLike[str], plan: DeliveryPlan) -> DeliveryChe
             ("size", size, planned_size, size == planned_size),
             ("transparency", info.alpha, plan.alpha, info.alpha or not plan.alpha),
             ("pixel shape", shape, planned_shape, shape == planned_shape),
-            ("sound packets", audio, plan.audio_packets, _same_audio(audio, plan.audio_packets)),
+            ("sound streams", len(sounds), len(plan.others.audio), len(sounds) == len(plan.others.audio)),
+            ("subtitle streams", subtitles, plan.others.subtitles, subtitles == plan.others.subtitles),
+            ("chapters", info.chapters, plan.others.chapters, info.chapters == plan.others.chapters),
             ("colour", color, plan.color, plan.color in (None, color)),
         )
         if not equal
     ]
+    if not wrong:
+        wrong += _wrong_times(times, info, plan, shift)
+        for number, (found, planned) in enumerate(zip(sounds, plan.others.audio, strict=True)):
+            wrong += _wrong_sound(number, found, planned)
     if sequence := find_sequence(path):
         wrong += _bad_pictures(sequence, (plan.width, plan.height))
     if info.truncated:
         wrong.append(f"the output is cut off: {info.truncated}")
     return DeliveryCheck(
-        info.frame_count, first, last, info.duration, info.width, info.height, audio, color, tuple(wrong)
+        info.frame_count,
+        first,
+        last,
+        info.duration,
+        info.width,
+        info.height,
+        audio,
+        subtitles,
+        info.chapters,
+        color,
+        tuple(wrong),
     )
 
 
@@ -130,5 +179,22 @@ def _color(info: ClipInfo) -> str:
     )
 
 
-def _same_audio(found: tuple[int, ...], planned: tuple[int | None, ...]) -> bool:
-    return len(found) == len(planned) and all(p in (None, f) for f, p in zip(found, planned, strict=True))
+def _wrong_times(times: NDArray[np.int64], info: ClipInfo, plan: DeliveryPlan, shift: Fraction) -> Iterator[str]:
+    """The first frame whose time is not the planned one, where more than the first and the last are known."""
+    for number, (found, planned) in enumerate(zip(times, plan.times or (), strict=False)):
+        there, wanted = int(found) * info.time_base + shift, planned * plan.time_base
+        if abs(there - wanted) > plan.tick / 2:
+            yield f"time of frame {number}: {there} in the output, {wanted} planned"
+            return
+
+
+def _wrong_sound(number: int, found: StreamInfo, planned: SoundPlan) -> Iterator[str]:
+    """Copied packets are counted and begin where they did; what was re-encoded covers the same time."""
+    if planned.packets is not None and found.packets != planned.packets:
+        yield f"packets of sound {number}: {found.packets} in the output, {planned.packets} planned"
+    if planned.first is None:  # nothing of it lies in the range
+        return
+    near = _REENCODED if planned.packets is None else _COPIED
+    for name, there, wanted in (("begin", found.first, planned.first), ("end", found.end, planned.end)):
+        if there is None or abs(there - wanted) > near:
+            yield f"{name} of sound {number}: {there} in the output, {wanted} planned"

@@ -11,9 +11,10 @@ import av
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from kinopaint.errors import SettingsError
 from kinopaint.video.codecs import CODECS, Codec
 from kinopaint.video.color import BT709, FromRgb
-from kinopaint.video.delivery import COLOR
+from kinopaint.video.delivery import COLOR, OtherStreams
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.palette import Palette
 from kinopaint.video.passthrough import Passthrough
@@ -36,7 +37,7 @@ class VideoSink:
         self._durations: dict[int, int] = {}
         self._through: Passthrough | None = None
         self._last_pts: int | None = None
-        self._rounded = False
+        self._rounded, self._moved = False, Fraction(0)
         self.pixel_format = target.pixel_format
         if self.pixel_format.startswith("yuv444p") and target.codec in ("h264", "h265"):
             self._warnings.append(
@@ -55,6 +56,7 @@ class VideoSink:
         try:
             self._palette = Palette(size, alpha=target.alpha) if self._muxer == "gif" else None
             if self._palette is not None:
+                _check_rate(source.rate / target.selection.every)
                 self._base = Fraction(1, 100)
                 self._warnings.append("GIF holds 256 colours per frame, times in hundredths of a second, and no sound")
             is_rgb = av.VideoFormat(self.pixel_format).is_rgb or self._palette is not None
@@ -88,8 +90,8 @@ class VideoSink:
 
     @property
     def tick(self) -> Fraction:
-        """The finest step of time that was too coarse for a frame; 0 if all times are kept exactly."""
-        return Fraction(1, _GRID[self._muxer]) if self._rounded else Fraction(0)
+        """Twice the most by which a time was moved, because the container's clock is too coarse; 0 if none was."""
+        return max(Fraction(1, _GRID[self._muxer]) if self._rounded else Fraction(0), 2 * self._moved)
 
     def write(self, image: Image, frame: Frame) -> None:
         picture = self._convert(image)
@@ -99,6 +101,7 @@ class VideoSink:
         if self._last_pts is not None:
             picture.pts = max(picture.pts, self._last_pts + 1)  # only GIF's clock is too coarse for some clips
         self._last_pts = picture.pts
+        self._moved = max(self._moved, abs(picture.pts * self._base - frame.time))
         picture.time_base = self._base
         if self._muxer in _GRID:
             self._rounded |= (frame.time * _GRID[self._muxer]).denominator != 1
@@ -108,15 +111,14 @@ class VideoSink:
         if self._through is not None:
             self._through.advance(frame.time)
 
-    def finish(self) -> tuple[int | None, ...]:
-        """Write what is left; returns the packet counts of the audio streams."""
+    def finish(self) -> OtherStreams:
         self._mux(None)
         if self._through is not None:
             self._through.finish()
         self._output.close()
         if self._rounded and self._palette is None:
             self._warnings.append("Matroska and WebM keep times in milliseconds: frames move by up to half of one")
-        return self._through.audio_packets if self._through is not None else ()
+        return self._through.handed_over() if self._through is not None else OtherStreams()
 
     def close(self) -> None:
         if self._through is not None:
@@ -145,8 +147,17 @@ class VideoSink:
         self._through = Passthrough(
             source, self._output, self._muxer, audio=target.audio, span=span, warnings=self._warnings
         )
-        if source.chapters:
-            self._output.set_chapters(self._through.chapters())
+        if chapters := self._through.chapters():
+            self._output.set_chapters(chapters)
+
+
+def _check_rate(rate: Fraction) -> None:
+    if rate > _GRID["gif"]:
+        raise SettingsError(
+            "KP-SETTING-FORMAT",
+            f"GIF holds at most {_GRID['gif']} frames a second, these are {float(rate):g}",
+            fix=f"use --every {-(-rate // _GRID['gif'])}, or another format such as .webm",
+        )
 
 
 def _is_even(source: ClipInfo) -> bool:

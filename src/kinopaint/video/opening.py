@@ -114,6 +114,8 @@ def open_container(path: Path, limits: Limits | None = None) -> InputContainer:
             "KP-INPUT-NAME", "the file name is not valid Unicode", where=ascii(str(path)), fix="rename the file"
         ) from None
     except (av.FFmpegError, OSError) as error:
+        if isinstance(error, MemoryError):  # says nothing about the file
+            raise
         if isinstance(error, PermissionError):
             raise InputError("KP-INPUT-PERMISSION", "cannot read the file", where=shown(path)) from None
         if cut := find_cut(path):

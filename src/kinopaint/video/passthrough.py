@@ -1,4 +1,4 @@
-"""The streams that are not painted: sound and subtitles, copied packet by packet with their own times."""
+"""What is not painted: sound and subtitles, copied packet by packet with their own times, and chapters."""
 
 from __future__ import annotations
 
@@ -13,22 +13,36 @@ import av
 from av.container import OutputContainer
 from av.stream import Discard, Stream
 
-from kinopaint.video.codecs import AUDIO_COPIED, AUDIO_ENCODER, SUBTITLES_COPIED
+from kinopaint.video.codecs import AUDIO_COPIED, AUDIO_ENCODER, SUBTITLE_ENCODER, SUBTITLES_COPIED
+from kinopaint.video.delivery import OtherStreams, SoundPlan
 from kinopaint.video.opening import check_source, open_container
 from kinopaint.video.probe import ClipInfo, StreamInfo
+from kinopaint.video.subtitles import TEXT, SubtitleConverter
 
 Span = tuple[Fraction | None, Fraction | None]  # seconds in the source's times; None is open
 
 
 @dataclass
 class _Route:
-    """Where one stream goes. `encoder` is None if its packets are copied."""
+    """Where one stream goes. Sound has an `encoder`, subtitles a `converter`, if their packets are not just copied.
+
+    `first` and `end` are where the packets that were handed over begin and end, in seconds.
+    """
 
     info: StreamInfo
     output: Stream
-    encoder: Stream | None
+    encoder: Stream | None = None
+    converter: SubtitleConverter | None = None
     packets: int = 0
+    first: Fraction | None = None
+    end: Fraction = Fraction(0)
     last_dts: int | None = None
+
+    def count(self, packet: av.Packet) -> None:
+        time = _time(packet)
+        self.packets += 1
+        self.first = time if self.first is None else min(self.first, time)
+        self.end = max(self.end, time + (packet.duration or 0) * packet.time_base)
 
 
 class Passthrough:
@@ -43,6 +57,7 @@ class Passthrough:
         self.warnings = warnings
         self._output, self._span = output, span
         self._input = open_container(check_source(Path(source.path)))
+        self._chapters = self._input.chapters()
         self._routes: dict[int, _Route] = {}
         for info in source.streams:
             if info.index == source.video_index or info.kind == "attachment":
@@ -54,18 +69,23 @@ class Passthrough:
         for stream in self._input.streams:  # the demuxer then does not even read what nobody wants
             if stream.index not in self._routes:
                 stream.discard = Discard.all
-        dropped = [s for s in source.streams if s.kind in ("data", "attachment")]
+        # MP4 keeps the names of chapters in a data stream of their own, which comes without packets.
+        dropped = [s for s in source.streams if s.kind == "attachment" or (s.kind == "data" and s.packets)]
         if dropped:
             self.warnings.append(f"{len(dropped)} data or attachment streams are left behind")
         self._packets = self._demux()
         self._next: av.Packet | None = next(self._packets, None)
         self._moved = 0
 
-    @property
-    def audio_packets(self) -> tuple[int | None, ...]:
-        """Packets handed over per audio stream; None where it was re-encoded."""
-        audio = [route for route in self._routes.values() if route.info.kind == "audio"]
-        return tuple(None if route.encoder else route.packets for route in audio)
+    def handed_over(self) -> OtherStreams:
+        """What the output must hold; complete after `finish`."""
+        routes = self._routes.values()
+        audio = tuple(
+            SoundPlan(None if route.encoder else route.packets, route.first, route.end)
+            for route in routes
+            if route.info.kind == "audio"
+        )
+        return OtherStreams(audio, sum(route.info.kind == "subtitle" for route in routes), len(self.chapters()))
 
     def advance(self, until: Fraction | None) -> None:
         """Write all packets before the time `until` (seconds in the source's times), or all that are left."""
@@ -84,7 +104,16 @@ class Passthrough:
         self.close()
 
     def chapters(self) -> list[Any]:
-        return self._input.chapters()
+        """The source's chapters, as far as they lie in the span."""
+        start, end = self._span
+        kept = []
+        for chapter in self._chapters:
+            base = chapter["time_base"]
+            first = chapter["start"] if start is None else max(chapter["start"], round(start / base))
+            last = chapter["end"] if end is None else min(chapter["end"], round(end / base))
+            if last > first:
+                kept.append({**chapter, "start": first, "end": last})
+        return kept
 
     def close(self) -> None:
         self._packets.close()
@@ -105,7 +134,7 @@ class Passthrough:
             self.warnings.append(f"{what} is left behind: {reason}")
             return None
         codecs = allowed[muxer]
-        target = encoder = None
+        target = encoder = converter = None
         if codecs is None or info.codec in codecs:
             with contextlib.suppress(ValueError):  # FFmpeg knows no tag for this codec in this container
                 target = output.add_stream_from_template(stream)
@@ -115,12 +144,19 @@ class Passthrough:
             rate = 48000 if name == "libopus" else stream.codec_context.sample_rate
             target = encoder = output.add_stream(name, rate=rate, layout=_layout(stream))
             self.warnings.append(f"{what} is re-encoded as {name}, because {muxer} cannot hold it")
+        if target is None and info.codec in TEXT:
+            converter = SubtitleConverter(stream, output, SUBTITLE_ENCODER[muxer])
+            target = converter.output
+            self.warnings.append(
+                f"{what} is converted to {SUBTITLE_ENCODER[muxer]}, because {muxer} cannot hold it; "
+                "colours, fonts and places may be lost"
+            )
         if target is None:
-            self.warnings.append(f"{what} is left behind, because {muxer} cannot hold it")
+            self.warnings.append(f"{what} is left behind, because {muxer} cannot hold it; .mkv may")
             return None
         target.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title", "handler_name")})
         target.disposition = stream.disposition
-        return _Route(info, target, encoder)
+        return _Route(info, target, encoder, converter)
 
     def _demux(self) -> Generator[av.Packet, None, None]:
         """Packets of the kept streams that overlap the span, in the file's order."""
@@ -139,7 +175,12 @@ class Passthrough:
 
     def _write(self, packet: av.Packet) -> None:
         route = self._routes[packet.stream_index]
+        if route.converter is not None:
+            if converted := route.converter.convert(packet):
+                self._output.mux_one(converted)
+            return
         if route.encoder is not None:
+            route.count(packet)
             try:
                 frames = packet.decode()
             except av.FFmpegError:  # a damaged packet: a gap in the sound
@@ -153,7 +194,8 @@ class Passthrough:
         packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
         if not packet.duration and route.last_dts is not None and route.info.kind == "audio":
             packet.duration = packet.dts - route.last_dts  # Matroska may not say, and MP4 would drop the last packet
-        route.last_dts, route.packets = packet.dts, route.packets + 1
+        route.last_dts = packet.dts
+        route.count(packet)
         packet.stream = route.output
         self._output.mux_one(packet)
 

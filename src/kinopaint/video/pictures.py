@@ -10,6 +10,7 @@ from fractions import Fraction
 import cv2
 
 from kinopaint.errors import OutputError
+from kinopaint.video.delivery import OtherStreams
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.sequence import name_of
 from kinopaint.video.target import Target
@@ -29,8 +30,8 @@ class PictureSink:
         blob = encoded(image, self._codec, self._quality)
         self._path.write_bytes(_png_with_text(blob, self._metadata) if self._codec == "png" else blob)
 
-    def finish(self) -> tuple[int | None, ...]:
-        return ()
+    def finish(self) -> OtherStreams:
+        return OtherStreams()
 
     def close(self) -> None:
         pass
@@ -53,8 +54,8 @@ class SequenceSink:
         self._count += 1
         (self._folder / name_of(self._pattern, self._count)).write_bytes(encoded(image, self._codec, self._quality))
 
-    def finish(self) -> tuple[int | None, ...]:
-        return ()
+    def finish(self) -> OtherStreams:
+        return OtherStreams()
 
     def close(self) -> None:
         pass

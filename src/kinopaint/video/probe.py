@@ -39,12 +39,15 @@ from kinopaint.video.sequence import ImageSequence, find_sequence
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """One stream of the file. `start` and `duration` are seconds from the header, `packets` is counted."""
+    """One stream of the file. `start` and `duration` are seconds from the header; `packets` is counted, `first` and
+    `end` are where the first packet begins and the last one ends, in seconds."""
 
     index: int
     kind: str  # video, audio, subtitle, data, attachment
     codec: str | None
     packets: int
+    first: Fraction | None
+    end: Fraction | None
     start: Fraction | None
     duration: Fraction | None
     language: str | None
@@ -182,7 +185,14 @@ def _scan_sequence(sequence: ImageSequence, fps: Fraction, guard: Guard) -> tupl
     times = np.array(sequence.places, np.int64)
     length = Fraction(int(times[-1]) + 1) / fps
     even = len(times) == times[-1] + 1
-    stream = replace(first.streams[first.video_index], packets=len(times), start=Fraction(0), duration=length)
+    stream = replace(
+        first.streams[first.video_index],
+        packets=len(times),
+        first=Fraction(0),
+        end=length,
+        start=Fraction(0),
+        duration=length,
+    )
     info = replace(
         first,
         path=sequence.path,
@@ -220,6 +230,7 @@ class _Packets:
     def __init__(self, container: InputContainer, videos: list[VideoStream], guard: Guard) -> None:
         self.counts = {stream.index: 0 for stream in container.streams}
         self.times = {stream.index: array("q") for stream in videos}
+        self.firsts: dict[int, Fraction] = {}
         self.ends: dict[int, Fraction] = {}
         self.pictures: dict[int, av.VideoFrame] = {}
         self.last_duration: dict[int, tuple[int, int]] = {}
@@ -240,6 +251,7 @@ class _Packets:
                 time = packet.pts if packet.pts is not None else packet.dts
                 if time is not None and packet.time_base:
                     end = (time + (packet.duration or 0)) * packet.time_base
+                    self.firsts[index] = min(time * packet.time_base, self.firsts.get(index, time * packet.time_base))
                     self.ends[index] = max(end, self.ends.get(index, end))
                 if index not in self.times or packet.is_discard or _hidden(packet):
                     continue
@@ -493,6 +505,8 @@ def _stream_info(stream: Stream, packets: _Packets) -> StreamInfo:
         kind=stream.type,
         codec=_codec(stream),
         packets=packets.counts.get(stream.index, 0),
+        first=packets.firsts.get(stream.index),
+        end=packets.ends.get(stream.index),
         start=stream.start_time * base if base and stream.start_time is not None else None,
         duration=stream.duration * base if base and stream.duration is not None else None,
         language=stream.language,

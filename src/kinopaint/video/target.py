@@ -12,6 +12,7 @@ import numpy as np
 
 from kinopaint.video.codecs import CODECS, Codec
 from kinopaint.video.color import off_white
+from kinopaint.video.delivery import OtherStreams
 from kinopaint.video.frame import Alpha, Frame, Image
 from kinopaint.video.probe import ClipInfo
 from kinopaint.video.sizing import Size, resize
@@ -106,8 +107,8 @@ class Sink(Protocol):
 
     def write(self, image: Image, frame: Frame) -> None: ...
 
-    def finish(self) -> tuple[int | None, ...]:
-        """Write what is left; returns the packet counts of the audio streams, None where re-encoded."""
+    def finish(self) -> OtherStreams:
+        """Write what is left; returns what there is besides the pictures."""
         ...
 
     def close(self) -> None: ...

@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import shutil
+from array import array
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ class ClipWriter:
         self._sink: Sink | None = None
         self._lost_alpha = False
         self._first = self._last = Fraction(0)
+        self._times = array("q")
         self._end: Fraction | None = None
         try:
             with self._mapped():
@@ -156,6 +158,7 @@ class ClipWriter:
         self._lost_alpha |= frame.alpha is not None and not self._target.alpha
         if not self.frames:
             self._first = frame.time
+        self._times.append(round(frame.time / self._source.time_base))
         self.frames, self._last = self.frames + 1, frame.time
         self._end = frame.time + (frame.duration or 1 / self._source.rate)
 
@@ -180,7 +183,7 @@ class ClipWriter:
             if self._end is None:
                 raise OutputError("KP-OUTPUT-NO-FRAMES", "no frame was written", where=shown(self.path))
             with self._mapped():
-                audio = sink.finish()
+                others = sink.finish()
                 sync(self._partial)
             tail = self._end - self._last
             first, last, end = self._first, self._last, self._end
@@ -195,11 +198,13 @@ class ClipWriter:
                 height=target.stored[1],
                 sample_aspect_ratio=target.sample_aspect_ratio,
                 alpha=target.alpha and self.codec != "gif",  # which knows no half transparent pixels
-                audio_packets=audio,
+                others=others,
                 color=sink.color,
                 tick=sink.tick,
                 duration_tolerance=Fraction(1, 1000) if self._muxer in ("mp4", "mov") else tail + 1 / self._source.rate,
                 relative=self._muxer == "gif",
+                times=self._times if self._muxer else None,
+                time_base=self._source.time_base,
             )
             delivery = check_delivery(self._partial, plan)
             if not delivery.ok:
@@ -221,7 +226,7 @@ class ClipWriter:
             codec=self.codec,
             container=FORMAT if self._pattern else self._muxer or self.codec,
             pixel_format=target.pixel_format,
-            audio=tuple("re-encoded" if count is None else "copied" for count in audio),
+            audio=tuple("re-encoded" if sound.packets is None else "copied" for sound in others.audio),
             metadata=self._holds_recipe,
             delivery=delivery,
             warnings=tuple(self.warnings),
