@@ -235,9 +235,10 @@ def test_it_imports_no_torch():
 
 
 def test_a_file_that_is_replaced_or_still_grows_is_refused(tmp_path):
-    clip = make_clip(tmp_path / "a.mkv", times=range(0, 512 * 40, 512), size=(320, 240))
+    times = range(0, 512 * 40, 512)  # more than the pipe holds
+    clip = make_clip(tmp_path / "a.mkv", times=times, size=(320, 240))
     with open_clip(clip) as reader:
-        os.replace(make_clip(tmp_path / "b.mkv", size=(320, 240)), clip)
+        os.replace(make_clip(tmp_path / "b.mkv", times=times, size=(320, 240)), clip)
         with pytest.raises(InputError, match="KP-INPUT-CHANGED"):
             list(reader)
     with open_clip(clip) as reader:
