@@ -98,13 +98,16 @@ def check_source(path: str | PathLike[str]) -> Path:
 def open_container(path: Path, limits: Limits | None = None) -> InputContainer:
     """Open a path that `check_source` returned. Raises InputError: KP-INPUT-TRUNCATED, -DAMAGED, -NOT-VIDEO."""
     with open(path, "rb") as file:
-        head = file.read(16)
+        head = file.read(4096)
+    # Named where the bytes name it: by the file name alone "photo%d.png" would be read as a sequence.
+    kind = next((name for magic, name in _IMAGES.items() if head.startswith(magic)), None)
+    if kind == "png_pipe" and b"acTL" in head.partition(b"IDAT")[0]:
+        kind = "apng"
     try:
         return av.open(
             str(path),
             "r",
-            # Named where the bytes name it: by the file name alone "photo%d.png" would be read as a sequence.
-            format=next((name for magic, name in _IMAGES.items() if head.startswith(magic)), None),
+            format=kind,
             options={"max_pixels": str((limits or Limits()).pixels)},
             container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
             metadata_errors="replace",
@@ -116,8 +119,6 @@ def open_container(path: Path, limits: Limits | None = None) -> InputContainer:
     except (av.FFmpegError, OSError) as error:
         if isinstance(error, MemoryError):  # says nothing about the file
             raise
-        if isinstance(error, PermissionError):
-            raise InputError("KP-INPUT-PERMISSION", "cannot read the file", where=shown(path)) from None
         if cut := find_cut(path):
             raise truncated(path, cut.found) from None
         if container_by_magic(head) or isinstance(error, EOFError):

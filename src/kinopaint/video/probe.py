@@ -265,17 +265,15 @@ class _Packets:
                 guard.frame()
                 self.times[index].append(time)
                 self.last_duration[index] = max(self.last_duration.get(index, (time, 0)), (time, packet.duration or 0))
-        except MemoryError:
-            raise
         except (av.FFmpegError, OSError) as error:
             self.error = error.strerror or str(error)
 
     def _decode_first(self, packet: av.Packet) -> None:
         try:
             frames = packet.decode()
-        except MemoryError:
-            raise
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise MemoryError from None  # while a packet of an impossible size is damage
             return
         if frames:
             self.pictures[packet.stream_index] = frames[0]

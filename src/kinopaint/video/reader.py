@@ -195,7 +195,7 @@ class FileReader(ClipReader):
                             continue
                         if not self.allow_damaged:
                             if isinstance(error, MemoryError):
-                                raise
+                                raise MemoryError from None
                             place = "at its start" if time is None else f"after {float(time):.3f} s"
                             raise damaged(self.info.path, f"decoding fails ({error.strerror})", f", {place}") from None
                         lost += 1
@@ -205,8 +205,6 @@ class FileReader(ClipReader):
                         if picture.pts is not None:
                             time = picture.pts * self.info.time_base - self.info.start
                         yield picture
-            except MemoryError:
-                raise
             except (av.FFmpegError, OSError) as error:  # from reading the file
                 if not self.allow_damaged:
                     raise damaged(self.info.path, f"reading fails ({error.strerror})") from None
