@@ -7,7 +7,7 @@ stays channels-last from end to end, where diffusers' transformer goes back and 
 a convolution's bias; a convolution after doubling works on the small map; sums and activations are made in place.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -140,7 +140,7 @@ def phases(weight: Tensor) -> list[Tensor]:
 
 
 class Resnet(ResnetBlock2D):
-    def forward(self, input_tensor: Tensor, temb: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, input_tensor: Tensor, temb: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:
         usual = (
             self.time_embedding_norm == "default"
             and self.output_scale_factor == 1
@@ -149,7 +149,7 @@ class Resnet(ResnetBlock2D):
             and type(self.conv1) is nn.Conv2d
         )
         if torch.is_grad_enabled() or not usual or args or kwargs:
-            return super().forward(input_tensor, temb, *args, **kwargs)
+            return super().forward(input_tensor, cast("Tensor", temb), *args, **kwargs)
         hidden = F.silu(self.norm1(input_tensor), inplace=True)
         if temb is None or self.time_emb_proj is None:
             hidden = self.conv1(hidden)
