@@ -11,7 +11,10 @@ from jaxtyping import install_import_hook
 
 if not any(name.startswith("kinopaint.engine") for name in __import__("sys").modules):
     install_import_hook(
-        [f"kinopaint.{name}" for name in ("engine", "attention", "flow", "methods", "metrics", "models")],
+        [
+            f"kinopaint.{name}"
+            for name in ("engine", "attention", "flow", "latents", "methods", "metrics", "models", "temporal")
+        ],
         "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
     )
 

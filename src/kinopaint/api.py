@@ -258,7 +258,9 @@ def painted_frames(
             waiting.append(frame)
             yield to_tensor(sizes.prepare(frame.image))
 
-    shape = Clip(sizes.padded[1], sizes.padded[0], count or ready.clip.expected_frames, ready.cuts)
+    # Frames from here and there do not follow each other: each is a shot of its own.
+    cuts = tuple(range(1, count)) if count else ready.cuts
+    shape = Clip(sizes.padded[1], sizes.padded[0], count or ready.clip.expected_frames, cuts)
     with torch.no_grad():
         windows = stylize_windows(
             ready.method,

@@ -264,7 +264,7 @@ def test_masks_have_the_size_of_odd_latents(parts):
 
 @pytest.mark.parametrize("settings", [{}, {"init": "noise"}, {"text_branch": "joint"}, {"s_mask": 0.5}], ids=str)
 def test_equal_frames_give_equal_results_batched_or_not(settings, frames, parts):
-    method = StyleAVideo(num_inference_steps=STEPS, **settings)
+    method = StyleAVideo(num_inference_steps=STEPS, temporal="identity", **settings)
     twice = run(method, frames[:1].expand(2, -1, -1, -1), parts)
     alone = run(replace(method, windows=WindowPlan(1)), frames[:1], parts)
     assert torch.allclose(twice[0], twice[1], atol=1e-6)
@@ -294,7 +294,7 @@ def test_no_strength_returns_the_reconstruction(frames, parts):
     coder = parts.autoencoder
     reconstruction = coder.decode(coder.scaled(coder.encode(frames)))
     for strength in (0.0, 0.02):
-        assert torch.equal(run(StyleAVideo(strength=strength), frames, parts), reconstruction)
+        assert torch.equal(run(StyleAVideo(strength=strength, temporal="identity"), frames, parts), reconstruction)
 
 
 # Settings.
@@ -309,7 +309,8 @@ def test_no_strength_returns_the_reconstruction(frames, parts):
         ({"strength": 1.5}, "KP-SETTING-RANGE", "give a number from 0 to 1"),
         ({"text_branch": "jiont"}, "KP-SETTING-CHOICE", "did you mean joint"),
         ({"init": "noise", "strength": 0.5}, "KP-SETTING-CONFLICT", "strength below 1"),
-        ({"temporal": "net"}, "KP-SETTING-NOT-YET", "temporal=net is not built yet"),
+        ({"temporal": "raft"}, "KP-SETTING-CHOICE", "known: flow_blend, identity, net"),
+        ({"temporal_strength": 1.0}, "KP-SETTING-RANGE", "give a number from 0 to 0.99"),
         ({"mask_lagged": True, "pilot": "full"}, "KP-SETTING-CONFLICT", "a lagged mask comes from"),
     ],
 )

@@ -45,7 +45,7 @@ def guided(method, frames, parts):
 
 def stylized(method, frames, parts):
     window = Window(0, frames, tuple(range(len(frames))), slice(0, len(frames)))
-    return method.stylize(window, shared_of(method, frames, parts), parts)
+    return method.painted(window, shared_of(method, frames, parts), parts)
 
 
 def one_step(method, frames, parts, latents, step):

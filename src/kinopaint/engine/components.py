@@ -84,6 +84,25 @@ class ImageEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class Refiner(Protocol):
+    """A network against flicker. Frames are in [0, 1] here."""
+
+    guide: str  # what the guides are: "painted" or "source"
+    carries_state: bool  # whether the state goes from frame to frame
+
+    def __call__(
+        self,
+        painted: Frames,
+        earlier_output: Frames,
+        guide: Frames,
+        earlier_guide: Frames,
+        state: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Frames, tuple[Tensor, Tensor]]:
+        """The painted frames, calmer, and the state after them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Components:
     """A model, ready to be used: a record without behaviour."""
@@ -94,6 +113,7 @@ class Components:
     schedule: NoiseSchedule
     image_encoder: ImageEncoder | None = None  # the folder's `image_encoder`, if it has one
     small_autoencoder: Autoencoder | None = None  # its `vae_small`: a quick decoder for gradients
+    refiner: Refiner | None = None  # its `refiner`: a temporal network
     name: str = ""
     path: Path | None = None
     revision: str | None = None  # commit of a hub snapshot

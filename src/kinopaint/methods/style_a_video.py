@@ -2,8 +2,9 @@
 
 Frames are denoised on an image-conditioned network, guided by three conditions: the frame, the words, and the frame
 where a self-attention layer looks (the mask). A step along the gradient of a CLIP loss pulls each frame's content back
-to the source. All frames start from one noise. The authors published no code; names and open questions are settled as
-`docs/methods/style-a-video.md` says. Not here yet: the temporal refinement; asking for it is an error.
+to the source. All frames start from one noise. The painted frames of a shot are then refined in the order of time:
+that is what makes the method chained, each window carrying one frame on to the next. The authors published no code;
+names and open questions are settled as `docs/methods/style-a-video.md` says.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,9 +34,13 @@ from kinopaint.engine.samplers import (
 from kinopaint.engine.schedule import Step
 from kinopaint.engine.tied import encode_prompt, tied_to
 from kinopaint.errors import ModelError, SettingsError
+from kinopaint.flow.dis import DisFlow
 from kinopaint.latents.clip_distance import DISTANCES, clip_distance
 from kinopaint.latents.linear_decoder import linear_decoder
 from kinopaint.methods._settings import check_settings, setting
+from kinopaint.temporal.chain import Past, Refine, refine_in_order
+from kinopaint.temporal.flow_blend import flow_blend
+from kinopaint.temporal.net import net
 from kinopaint.types import Clip, Frames, Latents, Mask, Prompt, Window, WindowPlan
 
 SourceLatents = Float[Tensor, "frame channel h w"]  # beside frames, whose height and width are others
@@ -71,7 +76,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class StyleAVideo:
-    """Settings of Style-A-Video. Raises SettingsError for values out of range, and for parts that are not built yet."""
+    """Settings of Style-A-Video. Raises SettingsError for values out of range, or that exclude each other."""
 
     s_image: float = setting(1.5, "how strongly the frame's own content is kept")
     s_text: float = setting(7.5, "how strongly the words act")
@@ -139,7 +144,15 @@ class StyleAVideo:
     guidance_rescale: float = setting(
         0.0, "pulls the prediction's spread back to that of the words' branch; 0 = off", minimum=0, maximum=1
     )
-    temporal: str = setting("identity", "how flicker is removed", choices=("identity", "flow_blend", "net"))
+    temporal: str = setting(
+        "flow_blend",
+        "how flicker is removed: not, by leaning on the frame before along the source's motion, by the model's network",
+        choices=("identity", "flow_blend", "net"),
+    )
+    temporal_strength: float = setting(
+        0.7, "β, how much flow_blend leans on the frame before; 0 = not at all", minimum=0, maximum=0.99
+    )
+    colour_anchor: bool = setting(False, "hold mean and spread of the colours of a shot together")
     windows: WindowPlan = field(
         default=WindowPlan(size=4), metadata={"help": "frames denoised together", "unit": "frames"}
     )
@@ -168,13 +181,6 @@ class StyleAVideo:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.temporal != "identity":
-            raise SettingsError(
-                "KP-SETTING-NOT-YET",
-                f"temporal={self.temporal} is not built yet",
-                where="temporal",
-                fix="leave it at identity",
-            )
         if self.init == "noise" and self.strength < 1:
             raise SettingsError(
                 "KP-SETTING-CONFLICT",
@@ -193,7 +199,8 @@ class StyleAVideo:
     def prepare(self, clip: Clip, prompt: Prompt, parts: Components) -> Shared:
         """Raises ModelError: KP-MODEL-NO-IMAGE for settings that need a network which takes the frame,
         KP-MODEL-NO-IMAGE-ENCODER if the CLIP step is asked for and the model has no image tower,
-        KP-MODEL-NO-SMALL-DECODER if it is to use a small decoder that the model has not.
+        KP-MODEL-NO-SMALL-DECODER if it is to use a small decoder that the model has not, KP-MODEL-NO-REFINER if
+        temporal=net is asked for and the model has no such network.
         """
         self._check_parts(parts)
         nothing, words = encode_prompt(prompt, parts)
@@ -210,7 +217,24 @@ class StyleAVideo:
         noise = noise_tape(cells, parts.seed, draws) if draws else torch.empty(0, *cells)
         return Shared(nothing, words, steps, sampler, spacing, noise.to(parts.device))
 
-    def stylize(self, window: Window, shared: Shared, parts: Components) -> Frames:
+    def start(self, shared: Shared) -> Past | None:
+        """The first frame of a shot leans on nothing."""
+        return None
+
+    def stylize(
+        self, window: Window, shared: Shared, carry: Past | None, parts: Components
+    ) -> tuple[Frames, Past | None]:
+        painted = self.painted(window, shared, parts)
+        refine: Refine | None = None
+        if self.temporal == "flow_blend":
+            refine = flow_blend(DisFlow(), self.temporal_strength)
+        elif self.temporal == "net":
+            assert parts.refiner is not None  # prepare has looked
+            refine = net(parts.refiner)
+        return refine_in_order(painted, window.frames[window.fresh], carry, refine, anchor=self.colour_anchor)
+
+    def painted(self, window: Window, shared: Shared, parts: Components) -> Frames:
+        """The fresh frames of the window, each for itself: nothing is known of other frames yet."""
         frames = window.frames[window.fresh]
         parts = tied_to(frames, parts)
         source = parts.autoencoder.encode(frames)  # c_I: raw, as InstructPix2Pix was trained
@@ -380,6 +404,13 @@ class StyleAVideo:
                 "the CLIP step needs an image tower, and the model has none",
                 where=parts.name,
                 fix="put a CLIPVisionModelWithProjection into the model's folder image_encoder, or set clip_strength 0",
+            )
+        if self.temporal == "net" and parts.refiner is None:
+            raise ModelError(
+                "KP-MODEL-NO-REFINER",
+                "temporal=net needs a refinement network, and the model has none",
+                where=parts.name,
+                fix="put its weights into the model's folder refiner, or use temporal=flow_blend",
             )
         if self.clip_strength and self.clip_decoder == "small" and parts.small_autoencoder is None:
             raise ModelError(

@@ -167,6 +167,7 @@ class _Loading:
             schedule,
             image_encoder=self._image_encoder() if source.has("image_encoder") else None,
             small_autoencoder=self._small_autoencoder(autoencoder) if source.has("vae_small") else None,
+            refiner=self._refiner() if source.has("refiner") else None,
             name=name,
             path=source.path,
             revision=self.found.revision,
@@ -276,6 +277,15 @@ class _Loading:
         files = [path / where / "preprocessor_config.json" for where in (part, "feature_extractor")]
         about = next((read_json(file) for file in files if file.exists()), {})
         return ClipImages(model, about.get("image_mean", CLIP_MEAN), about.get("image_std", CLIP_STD))
+
+    def _refiner(self) -> Any:
+        from kinopaint.models.refiner import RefinementNet, without_unused_norms
+
+        weights = without_unused_norms(self.checkpoint.weights("refiner", self.place, self.precision))
+        config = self.checkpoint.config("refiner")
+        known = {key: config[key] for key in ("width", "blocks", "guide", "carries_state") if key in config}
+        network = filled(lambda: RefinementNet(**known), weights, self.checkpoint.where("refiner"))
+        return network.eval().requires_grad_(False)
 
     @property
     def _text_precision(self) -> torch.dtype:
