@@ -140,7 +140,7 @@ def phases(weight: Tensor) -> list[Tensor]:
 
 
 class Resnet(ResnetBlock2D):
-    def forward(self, input_tensor: Tensor, temb: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, input_tensor: Tensor, temb: Any, *args: Any, **kwargs: Any) -> Tensor:
         usual = (
             self.time_embedding_norm == "default"
             and self.output_scale_factor == 1
