@@ -43,8 +43,9 @@ def main() -> None:
         args.out / "text_encoder"
     )
     index = dict(INDEX)
-    if (args.runs / "image_tower/image_encoder").exists():  # without it, what the folder has already stays
-        shutil.copytree(args.runs / "image_tower/image_encoder", args.out / "image_encoder", dirs_exist_ok=True)
+    for part in ("image_tower/image_encoder", "refiner/refiner"):  # without them, what the folder has already stays
+        if (args.runs / part).exists():
+            shutil.copytree(args.runs / part, args.out / Path(part).name, dirs_exist_ok=True)
     if (args.out / "image_encoder").exists():
         index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
     for part, changes in {

@@ -40,6 +40,17 @@ def main() -> None:
         ],
         ["train_image_tower", "--data", args.data, "--minutes", str(40 * args.scale)],
         ["export"],
+        # learns from what the model paints
+        [
+            "train_refiner",
+            "--data",
+            args.data,
+            "--paint-minutes",
+            str(15 * args.scale),
+            "--minutes",
+            str(25 * args.scale),
+        ],
+        ["export"],
     ]
     for stage in stages:
         print("::", " ".join(stage), flush=True)
