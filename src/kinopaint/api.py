@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,18 +22,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kinopaint.engine.carry import pack_carry, unpack_carry
 from kinopaint.engine.components import Components
-from kinopaint.engine.run import Progress, stylize_windows
+from kinopaint.engine.run import Painted, Progress, stylize_windows
 from kinopaint.errors import InputError
 from kinopaint.job import Job
 from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
-from kinopaint.recipe import make_recipe, write_sidecar
+from kinopaint.recipe import differences, make_recipe, write_sidecar
 from kinopaint.settings import whole
 from kinopaint.text import shown
 from kinopaint.types import Clip, Prompt
-from kinopaint.video import ClipReader, DeliveryCheck, Frame, SizePlan, open_clip, open_writer, plan_size
+from kinopaint.video import (
+    ClipReader,
+    ClipWriter,
+    DeliveryCheck,
+    Frame,
+    SizePlan,
+    WrittenClip,
+    open_clip,
+    open_writer,
+    plan_size,
+)
 from kinopaint.video.shotlist import kept_cuts
+from kinopaint.work import WorkFolder, work_folder
 
 Picture = NDArray[np.uint8]  # RGB, (height, width, 3)
 Listener = Callable[[dict[str, Any]], None]
@@ -65,48 +76,120 @@ def stylize(
     `settings` are those of the command line with underscores (`kinopaint stylize --help`), and the fields of the
     method: method="style-a-video", model="mini", preset="balanced", seed=0, steps, negative_prompt, start, end,
     every=1, fps, size="source", work_size="auto", shots="auto", codec="auto", quality, no_audio, device="auto",
-    dtype="auto", download, allow_damaged, overwrite; s_text=6.0, text_branch="joint", … A field that is not given takes
-    the model's recommended value, if it carries one, else the method's default.
+    dtype="auto", download, allow_damaged, overwrite, resume, restart, keep_work; s_text=6.0, text_branch="joint", … A
+    field that is not given takes the model's recommended value, if it carries one, else the method's default.
 
     `progress` is called with dictionaries: `start`, `progress` (frames_done, frames, eta_s), `warning`, `done`; without
     it warnings are Python's. Raises SettingsError, OutputError, ModelError, InputError, before any work where that
-    can be known; nothing stands under `output` unless the whole result does.
+    can be known; nothing stands under `output` unless the whole result does. What is painted lies in
+    OUTPUT.kinopaint until then, and the same call goes on from there, whatever stopped the last one.
     """
     job = Job.of(input, prompt, output, **settings)
-    job.check_output(sidecar=sidecar)
+    job.check_output(sidecar=sidecar, resumable=work_folder(job.place).exists())
     listen = progress or (lambda event: None)
-    with _warnings_as_events(progress) as warn, made_ready(job) as ready:
-        clip, sizes = ready.clip, ready.sizes
-        recipe = make_recipe(ready)
-        for doubt in _doubts(ready, heard=progress is not None):
-            warn(doubt)
-        begin = time.monotonic()
-        listen(
-            {"event": "start", "frames": clip.expected_frames, **_settings_told(ready), "work_size": list(sizes.padded)}
-        )
-        with open_writer(
-            job.output,
-            source=clip.info,
-            size=sizes.output,
-            codec=job.codec,
-            quality=job.quality,
-            audio=not job.no_audio,
-            overwrite=job.overwrite,
-            metadata={"kinopaint": recipe},
-            selection=job.selection,
-        ) as writer:
-            for source, painted in painted_frames(ready, clip, on_progress=_teller(listen, begin)):
-                writer.write(painted, source)
-            written = writer.finish()
-        for note in (*clip.warnings, *written.warnings):
-            warn(note)
-        recipe = {**recipe, "delivery": written.delivery.as_dict()}
-        if sidecar or not written.metadata:
-            write_sidecar(job.sidecar, recipe)
-        listen(
-            {"event": "done", "output": str(job.place), "frames": written.frames, "seconds": time.monotonic() - begin}
-        )
-        return StylizeResult(job.place, written.frames, recipe, written.delivery)
+    with _warnings_as_events(progress) as warn, WorkFolder(job.place) as work:
+        delivered = None if job.restart else work.delivered()
+        if not delivered:
+            job.check_output(sidecar=sidecar)
+        with made_ready(job) as ready:
+            recipe = make_recipe(ready)
+            if delivered and differences(delivered["recipe"], recipe, delivery=True):
+                delivered = None
+                job.check_output(sidecar=sidecar)
+            begin = time.monotonic()
+            if not delivered:
+                _writer(ready, work, recipe).abort()  # whether it can be written at all shows now, not after hours
+                work.begin(recipe, restart=job.restart)
+                for doubt in (*work.notes, *_doubts(ready, heard=progress is not None)):
+                    warn(doubt)
+                _paint(ready, work, listen, warn)
+                delivered = _deliver(ready, work, recipe, warn)
+            result = _complete(job, work, delivered, sidecar=sidecar)
+        spent = time.monotonic() - begin
+        listen({"event": "done", "output": str(job.place), "frames": result.frames, "seconds": spent})
+        return result
+
+
+def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str], None]) -> None:
+    """Paint the windows that are not in the work folder yet."""
+    clip, done = ready.clip, work.frames
+    told = {"frames": clip.expected_frames, **_settings_told(ready), "work_size": list(ready.sizes.padded)}
+    listen({"event": "start", **told, "frames_done": done})
+    if work.painted:
+        return
+    carry = work.carry()
+    windows = painted_windows(
+        replace(ready, parts=in_float32(ready.parts)) if work.fallbacks else ready,
+        clip,
+        on_progress=_teller(listen, time.monotonic(), done),
+        resume_at=work.windows,
+        carry=None if carry is None else unpack_carry(carry, ready.method),
+    )
+    for window in windows:
+        if window.fallback:
+            first = window.window.fresh_numbers[0]
+            warn(f"{ready.parts.dtype} gave no usable picture at frame {first}; going on in {window.fallback}")
+        carry = pack_carry(window.carry, ready.method) if hasattr(ready.method, "start") else None
+        work.keep(to_pictures(window.frames), carry, window.fallback)
+    work.finish_painting()
+
+
+def _deliver(ready: Ready, work: WorkFolder, recipe: dict[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
+    """Encode what is painted, check it and give it its name. Returns the journal's entry about it."""
+    recipe = {**recipe, "fallbacks": work.fallbacks}
+
+    def announce(result: Path, written: WrittenClip) -> None:
+        whole = {**recipe, "delivery": written.delivery.as_dict()}
+        work.announce(result, recipe=whole, frames=written.frames, metadata=written.metadata)
+
+    with _writer(ready, work, recipe) as writer:
+        pictures = work.pictures()
+        for frame in ready.clip:
+            picture = next(pictures, None)
+            if picture is None:
+                raise _changed(ready, work)
+            writer.write(ready.sizes.restore(picture, frame.image), frame)
+        if next(pictures, None) is not None:
+            raise _changed(ready, work)
+        written = writer.finish(announce)
+    for note in (*ready.clip.warnings, *written.warnings):
+        warn(note)
+    return work.journal.entries[-1]
+
+
+def _changed(ready: Ready, work: WorkFolder) -> InputError:
+    return InputError(
+        "KP-INPUT-CHANGED",
+        f"the clip has another number of frames than when it was painted ({work.frames})",
+        where=str(ready.job.input),
+        fix="was it replaced meanwhile? Run again with --restart",
+    )
+
+
+def _complete(job: Job, work: WorkFolder, delivered: dict[str, Any], *, sidecar: bool) -> StylizeResult:
+    """What is left to do when the result stands under its name, at once or after a crash in between."""
+    if sidecar or not delivered["metadata"]:
+        write_sidecar(job.sidecar, delivered["recipe"])
+    if not job.keep_work:
+        work.discard()
+    check = DeliveryCheck.from_dict(delivered["recipe"]["delivery"])
+    return StylizeResult(job.place, delivered["frames"], delivered["recipe"], check)
+
+
+def _writer(ready: Ready, work: WorkFolder, recipe: dict[str, Any]) -> ClipWriter:
+    job = ready.job
+    return open_writer(
+        job.output,
+        source=ready.clip.info,
+        size=ready.sizes.output,
+        codec=job.codec,
+        quality=job.quality,
+        audio=not job.no_audio,
+        overwrite=job.overwrite,
+        metadata={"kinopaint": recipe},
+        selection=job.selection,
+        partial_folder=work.path,
+    )
 
 
 def preview(
@@ -137,13 +220,15 @@ def preview(
             {"event": "start", "frames": len(chosen), **_settings_told(ready), "work_size": list(ready.sizes.padded)}
         )
         ready = replace(ready, cuts=tuple(range(1, len(chosen))))  # they are no neighbours
-        pairs = list(painted_frames(ready, chosen, count=len(chosen), on_progress=_teller(listen, begin)))
-        sources = [(frame.image, f"{float(frame.time):.2f} s") for frame, _ in pairs]
-        results = [(painted, job.prompt.text) for _, painted in pairs]
+        windows = painted_windows(ready, chosen, count=len(chosen), on_progress=_teller(listen, begin))
+        painted = chain.from_iterable(to_pictures(window.frames) for window in windows)
+        sources = [(frame.image, f"{float(frame.time):.2f} s") for frame in chosen]
+        restored = (ready.sizes.restore(picture, frame.image) for picture, frame in zip(painted, chosen, strict=True))
+        results = [(picture, job.prompt.text) for picture in restored]
         write_picture(job.output, contact_sheet([sources, results]))
         for note in ready.clip.warnings:
             warn(note)
-        listen({"event": "done", "output": str(job.output), "frames": len(pairs), "seconds": time.monotonic() - begin})
+        listen({"event": "done", "output": str(job.output), "frames": len(chosen), "seconds": time.monotonic() - begin})
     return job.output
 
 
@@ -243,38 +328,30 @@ def made_ready(job: Job) -> Iterator[Ready]:
         yield Ready(job, clip, parts, job.method(parts.recommended.get(job.method_name, {})), sizes, cuts)
 
 
-def painted_frames(
+def painted_windows(
     ready: Ready,
     frames: Iterable[Frame],
     *,
     count: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Iterator[tuple[Frame, Picture]]:
-    """Yield each source frame with its painted picture at the output size; holds no more than a window of them."""
-    sizes, waiting = ready.sizes, deque[Frame]()
-
-    def tensors() -> Iterator[torch.Tensor]:
-        for frame in frames:
-            waiting.append(frame)
-            yield to_tensor(sizes.prepare(frame.image))
-
-    # Frames from here and there do not follow each other: each is a shot of its own.
-    cuts = tuple(range(1, count)) if count else ready.cuts
-    shape = Clip(sizes.padded[1], sizes.padded[0], count or ready.clip.expected_frames, cuts)
+    resume_at: int = 0,
+    carry: Any = None,
+) -> Iterator[Painted]:
+    """The windows of these source frames, painted at the padded work size, from window `resume_at` on."""
+    width, height = ready.sizes.padded
+    shape = Clip(height, width, count or ready.clip.expected_frames, ready.cuts)
     with torch.no_grad():
-        windows = stylize_windows(
+        yield from stylize_windows(
             ready.method,
-            tensors(),
+            (to_tensor(ready.sizes.prepare(frame.image)) for frame in frames),
             shape,
             ready.job.prompt,
             ready.parts,
             on_progress=on_progress,
             exact=_exact(ready.parts),
+            resume_at=resume_at,
+            carry=carry,
         )
-        for done in windows:
-            for picture in to_pictures(done.frames):
-                source = waiting.popleft()
-                yield source, sizes.restore(picture, source.image)
 
 
 def _exact(parts: Components) -> Callable[[], Components] | None:
@@ -309,8 +386,8 @@ def _steps(method: Any) -> int | None:
     return getattr(method, "num_inference_steps", None)
 
 
-def _teller(listen: Listener, begin: float) -> Callable[[Progress], None]:
-    """Turn the engine's progress into events with the time left, a few per second."""
+def _teller(listen: Listener, begin: float, before: int = 0) -> Callable[[Progress], None]:
+    """Turn the engine's progress into events with the time left, a few per second; `before`: frames of earlier runs."""
     last = 0.0
 
     def tell(progress: Progress) -> None:
@@ -322,8 +399,8 @@ def _teller(listen: Listener, begin: float) -> Callable[[Progress], None]:
         last = now
         done = progress.frames_done + progress.window_frames * min(1.0, progress.step / progress.steps)
         left = None
-        if progress.frames is not None and done:
-            left = round((now - begin) / done * max(0.0, progress.frames - done), 1)
+        if progress.frames is not None and done > before:
+            left = round((now - begin) / (done - before) * max(0.0, progress.frames - done), 1)
         frames = {"frames_done": progress.frames_done, "frames": progress.frames}
         listen({"event": "progress", **frames, "eta_s": left})
 

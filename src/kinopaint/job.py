@@ -15,7 +15,7 @@ from typing import Any
 from kinopaint.errors import OutputError, SettingsError, did_you_mean
 from kinopaint.methods import get_method
 from kinopaint.profiles import DEFAULT, NOT_YET, PROFILES, Profile
-from kinopaint.settings import coerce_fields, refuse, whole
+from kinopaint.settings import coerce_fields, plain, refuse, whole
 from kinopaint.types import Prompt
 from kinopaint.video.codecs import choose_codec
 from kinopaint.video.place import check_place
@@ -50,6 +50,9 @@ class Job:
     shots: Shots
     allow_damaged: bool
     overwrite: bool
+    resume: bool
+    restart: bool
+    keep_work: bool
 
     @classmethod
     def of(
@@ -79,6 +82,9 @@ class Job:
         shots: str | PathLike[str] | Sequence[int | str | Fraction] = "auto",
         allow_damaged: bool = False,
         overwrite: bool = False,
+        resume: bool = False,
+        restart: bool = False,
+        keep_work: bool = False,
         **fields: Any,
     ) -> Job:
         """Check every setting. Raises SettingsError that names the first one that cannot be."""
@@ -108,7 +114,17 @@ class Job:
             shots=parse_shots(shots),
             allow_damaged=allow_damaged,
             overwrite=overwrite,
+            resume=resume,
+            restart=restart,
+            keep_work=keep_work,
         )
+        if job.resume and job.restart:
+            raise SettingsError(
+                "KP-SETTING-CONFLICT",
+                "resume goes on with earlier work, restart throws it away",
+                where="--resume, --restart",
+                fix="say one of them; going on is the default",
+            )
         if job.seed >= 2**63:
             raise refuse("seed", job.seed, "a whole number below 2**63")
         choose_codec(output, codec, job.quality)
@@ -140,6 +156,25 @@ class Job:
                 fields |= kind.presets[name]
         return kind(**coerce_fields(kind, {**fields, **self.given}))
 
+    def settings(self) -> dict[str, Any]:
+        """What of this decides the result, as keywords of `of` with values for JSON; model and method's fields apart.
+
+        Where things are, on what they run, and how to treat what is there is not in it.
+        """
+        apart = {"input", "output", "prompt", "method_name", "given", "presets", "selection"}
+        apart |= {"model", "device", "dtype", "download", "overwrite", "resume", "restart", "keep_work"}
+        others = {name: value for name, value in vars(self).items() if name not in apart}
+        return {
+            "prompt": self.prompt.text,
+            "negative_prompt": self.prompt.negative,
+            "method": self.method_name,
+            "preset": ",".join(self.presets),
+            "start": plain(self.selection.start),
+            "end": plain(self.selection.end),
+            "every": self.selection.every,
+            **{name: plain(value) for name, value in others.items()},
+        }
+
     @property
     def place(self) -> Path:
         """What appears when the result is whole: the output file, or the folder of an image sequence."""
@@ -149,13 +184,16 @@ class Job:
     def sidecar(self) -> Path:
         return self.place.with_name(f"{self.place.name}.json")
 
-    def check_output(self, *, sidecar: bool = False) -> None:
-        """Raises OutputError if the result cannot be put where it should, and SettingsError if it is the input."""
+    def check_output(self, *, sidecar: bool = False, resumable: bool = False) -> None:
+        """Raises OutputError if the result cannot be put where it should, and SettingsError if it is the input.
+
+        `resumable`: whether there is work on this output; what stands there may then be its own result.
+        """
         sequence = output_sequence(self.output, self._codec)
         pattern = sequence[1] if sequence else None
-        check_place(self.place.absolute(), self.input, overwrite=self.overwrite, pattern=pattern)
+        check_place(self.place.absolute(), self.input, overwrite=self.overwrite or resumable, pattern=pattern)
         sidecar |= not holds_recipe(self.output, self._codec)
-        if sidecar and self.sidecar.exists() and not self.overwrite:
+        if sidecar and self.sidecar.exists() and not (self.overwrite or resumable):
             raise OutputError(
                 "KP-OUTPUT-EXISTS",
                 "the file for the recipe exists already",

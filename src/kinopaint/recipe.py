@@ -6,11 +6,13 @@ import dataclasses
 import hashlib
 import os
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinopaint.errors import OutputError
+from kinopaint.settings import plain
 from kinopaint.text import to_json
 from kinopaint.video.sequence import find_sequence
 
@@ -62,28 +64,10 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
 
     job, parts, sizes = ready.job, ready.parts, ready.sizes
     fields = {field.name: getattr(ready.method, field.name) for field in dataclasses.fields(ready.method)}
-    plain = (bool, int, float, str, type(None))
     return {
         "settings": {
-            "prompt": job.prompt.text,
-            "negative_prompt": job.prompt.negative,
-            "method": job.method_name,
-            "preset": ",".join(job.presets),
-            "seed": job.seed,
-            **{name: value if isinstance(value, plain) else str(value) for name, value in fields.items()},
-            "start": None if job.selection.start is None else str(job.selection.start),
-            "end": None if job.selection.end is None else str(job.selection.end),
-            "every": job.selection.every,
-            "fps": None if job.fps is None else str(job.fps),
-            "size": job.size,
-            "work_size": job.work_size,
-            "shots": job.shots
-            if isinstance(job.shots, str)
-            else [mark if isinstance(mark, int) else float(mark) for mark in job.shots],
-            "codec": job.codec,
-            "quality": job.quality,
-            "no_audio": job.no_audio,
-            "allow_damaged": job.allow_damaged,
+            **job.settings(),
+            **{name: plain(value) for name, value in fields.items()},
         },
         "given": sorted(job.given),
         "model": {
@@ -111,6 +95,32 @@ def _name(path: Path) -> str:
     absolute = path.absolute()
     pattern = find_sequence(path) and not path.is_dir()
     return f"{absolute.parent.name}/{absolute.name}" if pattern else absolute.name
+
+
+# What a run may change and still go on with the pictures that are painted: how they are delivered, and mere names.
+_DELIVERY = {"settings.codec", "settings.quality", "settings.no_audio", "settings.size", "sizes.output"}
+_NAMES = {"given", "source.name", "model.name", "versions.python", "fallbacks", "delivery"}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, delivery: bool = False) -> list[str]:
+    """In what two recipes differ, as phrases, as far as it matters to painted pictures, with `delivery` also to files.
+
+    Different versions of the libraries matter, because they may round otherwise.
+    """
+    apart = _NAMES if delivery else _NAMES | _DELIVERY
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{key} was {old.get(key)!r}, now it is {new.get(key)!r}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key) and not any(key == name or key.startswith(f"{name}.") for name in apart)
+    ]
+
+
+def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{under}{key}.") if isinstance(value, Mapping) else {f"{under}{key}": value}
+    return flat
 
 
 def write_sidecar(path: Path, recipe: dict[str, Any]) -> None:

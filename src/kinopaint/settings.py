@@ -99,6 +99,13 @@ def coerce(name: str, hint: Any, value: Any) -> Any:
     return value
 
 
+def plain(value: Any) -> Any:
+    """A setting as JSON holds it; given as a setting again, it means the same."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return [plain(each) for each in value] if isinstance(value, (list, tuple)) else str(value)
+
+
 def coerce_fields(cls: type, given: Mapping[str, Any], others: Collection[str] = ()) -> dict[str, Any]:
     """The given fields of a method's dataclass, coerced. An unknown one raises SettingsError: did you mean …
 

@@ -337,7 +337,7 @@ def test_model_folder_with_a_corrupt_part(job, broken, tmp_path, file):
     assert "out.mp4" not in left_in(tmp_path)
 
 
-def test_a_failure_in_the_middle_leaves_nothing(job, tmp_path, monkeypatch):
+def test_a_failure_in_the_middle_leaves_what_is_painted(job, tmp_path, monkeypatch):
     from kinopaint.video import SizePlan
 
     calls = []
@@ -352,19 +352,37 @@ def test_a_failure_in_the_middle_leaves_nothing(job, tmp_path, monkeypatch):
     ran = job()
     assert ran.code == 1
     assert ran.err.startswith("KP-INTERNAL")
-    assert left_in(tmp_path) == []
+    assert left_in(tmp_path) == ["out.mp4.kinopaint"]
 
 
-def test_ctrl_c_stops_with_6_and_leaves_nothing(job, tmp_path, monkeypatch):
+def test_ctrl_c_stops_with_6_and_says_how_to_go_on(job, tmp_path, monkeypatch):
     from kinopaint.video import SizePlan
 
     def interrupted(self, image, guide):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SizePlan, "restore", interrupted)
-    ran = job()
+    with monkeypatch.context() as patched:
+        patched.setattr(SizePlan, "restore", interrupted)
+        ran = job()
     assert ran.code == 6
     assert ran.err.startswith("KP-STOPPED")
+    assert "6 finished frames are kept in out.mp4.kinopaint" in ran.err
+    assert "run the same command again to go on" in ran.err
+    assert left_in(tmp_path) == ["out.mp4.kinopaint"]
+    assert "6 of them done before" in job("--progress", "plain").err
+    assert left_in(tmp_path) == ["out.mp4"]
+
+
+def test_ctrl_c_in_the_first_window_leaves_nothing(job, tmp_path, monkeypatch):
+    from kinopaint.methods import StyleAVideo
+
+    def interrupted(self, window, shared, parts):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StyleAVideo, "stylize", interrupted)
+    ran = job()
+    assert (ran.code, ran.err[:10]) == (6, "KP-STOPPED")
+    assert "no frame was finished" in ran.err
     assert left_in(tmp_path) == []
 
 

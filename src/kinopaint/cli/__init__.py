@@ -7,8 +7,11 @@ only when a command needs it. Every failure is one block on standard error: code
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import pairwise
 
@@ -38,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (0 to 7, as interface.md lists them)."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        with _stoppable():
+            return _dispatch(words)
     except SystemExit as end:  # argparse has printed its help
         return end.code if isinstance(end.code, int) else 2
     except BrokenPipeError:  # the reader of our output has gone; keep the interpreter from complaining at its end
@@ -71,6 +75,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         failure.__cause__ = error
     report(failure, words)
     return failure.exit_code
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and a closed terminal end a command as Ctrl-C does: what is open is closed, finished work is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kinds = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    kinds = [kind for kind in kinds if signal.getsignal(kind) != signal.SIG_IGN]  # nohup is meant
+    before = [signal.signal(kind, signal.default_int_handler) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from kinopaint.cli.options import Parser
 from kinopaint.cli.progress import MODES, shown
-from kinopaint.cli.stylize import stoppable
 from kinopaint.settings import one_of
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def run(given: argparse.Namespace) -> int:
     if file is not None:
         for clip in (given.source, given.result):
             check_place(file, clip, overwrite=given.overwrite)
-    with stoppable(), shown(given.progress) as listener:
+    with shown(given.progress) as listener:
         evaluation = evaluate(given.source, given.result, progress=listener, **settings(given))
     show(evaluation)
     if file is not None:

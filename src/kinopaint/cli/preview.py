@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kinopaint.cli.options import Parser
 from kinopaint.cli.progress import MODES, shown
-from kinopaint.cli.stylize import add_options, keywords, stoppable
+from kinopaint.cli.stylize import add_options, keywords
 from kinopaint.settings import one_of
 
 
@@ -29,6 +29,6 @@ def run(given: argparse.Namespace) -> int:
 
     one_of("progress", given.progress, MODES)
     settings = keywords(given)
-    with stoppable(), shown(given.progress) as listener:
+    with shown(given.progress) as listener:
         api.preview(given.input, given.prompt, given.output, frames=given.frames, progress=listener, **settings)
     return 0

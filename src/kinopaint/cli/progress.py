@@ -42,7 +42,10 @@ def _told(event: Event) -> str:
     kind = event["event"]
     if kind == "start":
         length = "an unknown number of" if event.get("frames") is None else event["frames"]
-        return f"{event['method']} on {event['model']}: {length} frames, {event['steps']} steps, {event['device']}"
+        kept = f", {event['frames_done']} of them done before" if event.get("frames_done") else ""
+        return (
+            f"{event['method']} on {event['model']}: {length} frames{kept}, {event['steps']} steps, {event['device']}"
+        )
     if kind == "progress":
         of = "" if event["frames"] is None else f" of {event['frames']}"
         return f"{event['frames_done']}{of} frames, {clock(event['eta_s'])} left"

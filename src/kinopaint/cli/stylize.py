@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kinopaint.cli.options import Parser, add_method_fields, assignments, named
 from kinopaint.cli.progress import MODES, shown
-from kinopaint.errors import SettingsError
+from kinopaint.errors import SettingsError, Stopped
 from kinopaint.settings import one_of, option
 
 EXAMPLES = """examples:
@@ -118,6 +117,14 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     result.add_argument(
         "--plan", action="store_true", help="say what would be done, and how long it would take; do nothing"
     )
+    again = result.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with unfinished work on OUTPUT, which lies in OUTPUT.kinopaint (the default where there is some)",
+    )
+    again.add_argument("--restart", action="store_true", help="throw unfinished work on OUTPUT away and begin anew")
+    result.add_argument("--keep-work", action="store_true", help="leave OUTPUT.kinopaint there after the delivery, too")
     result.add_argument("--progress", default="auto", metavar="MODE", help=f"{', '.join(MODES)} (default: auto)")
 
 
@@ -138,25 +145,10 @@ def parser(words: Sequence[str]) -> Parser:
 
 def keywords(given: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of the Python API for what was given on the command line."""
-    plain = (
-        "method",
-        "model",
-        "preset",
-        "seed",
-        "negative_prompt",
-        "download",
-        "device",
-        "dtype",
-        "start",
-        "end",
-        "every",
-        "fps",
-        "size",
-        "work_size",
-        "shots",
-        "allow_damaged",
-        "overwrite",
-    )
+    from kinopaint.job import Job
+
+    known = inspect.signature(Job.of).parameters.keys() - {"input", "prompt", "output"}
+    plain = {name: value for name, value in vars(given).items() if name in known}
     fields = {name[6:]: value for name, value in vars(given).items() if name.startswith("field:") and value is not None}
     by_set = assignments(given.set)
     if other := next((name for name in by_set if name in plain), None):
@@ -166,32 +158,38 @@ def keywords(given: argparse.Namespace) -> dict[str, Any]:
     twice = fields.keys() & by_set.keys()
     if twice:
         raise SettingsError("KP-USAGE", f"{', '.join(sorted(twice))} is given twice", where="--set", fix="say it once")
-    return {**{name: getattr(given, name) for name in plain}, **by_set, **fields}
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does: what is open is closed, nothing stays half-written."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return {**plain, **by_set, **fields}
 
 
 def run(given: argparse.Namespace) -> int:
     from kinopaint import api
+    from kinopaint.video.codecs import choose_codec
+    from kinopaint.video.sequence import result_place
 
     one_of("progress", given.progress, MODES)
-    settings = {**keywords(given), "codec": given.codec, "quality": given.quality, "no_audio": given.no_audio}
+    settings = keywords(given)
     if given.plan:
         from kinopaint.plan import plan
 
         print(plan(given.input, given.prompt, given.output, **settings))
         return 0
-    with stoppable(), shown(given.progress) as listener:
-        api.stylize(given.input, given.prompt, given.output, sidecar=given.sidecar, progress=listener, **settings)
+    try:
+        with shown(given.progress) as listener:
+            api.stylize(given.input, given.prompt, given.output, sidecar=given.sidecar, progress=listener, **settings)
+    except KeyboardInterrupt:
+        raise stopped(result_place(given.output, choose_codec(given.output, given.codec))) from None
     return 0
+
+
+def stopped(output: Path) -> Stopped:
+    """What to tell after a signal: what is kept, and how to go on."""
+    from kinopaint.work import frames_kept, work_folder
+
+    frames = frames_kept(output)
+    kept = f"{frames} finished frames are kept in {work_folder(output).name}" if frames else "no frame was finished"
+    return Stopped(
+        "KP-STOPPED",
+        f"stopped by a signal; {kept}, and nothing stands under the final name",
+        where=str(output),
+        fix="run the same command again to go on" if frames else "run the same command again",
+    )

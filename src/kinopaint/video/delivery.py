@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from os import PathLike
 from typing import Any
@@ -94,6 +94,17 @@ class DeliveryCheck:
         """For JSON: times as exact fractions "1001/30000", in seconds."""
         exact = {key: str(value) if isinstance(value, Fraction) else value for key, value in asdict(self).items()}
         return {"ok": self.ok, **exact}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DeliveryCheck:
+        """What `as_dict` gave, also after a way through JSON."""
+        kinds = {field.name: str(field.type) for field in fields(cls)}
+        read = {
+            name: Fraction(value) if kinds[name] == "Fraction" else tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            if name in kinds
+        }
+        return cls(**read)
 
 
 def check_delivery(path: str | PathLike[str], plan: DeliveryPlan) -> DeliveryCheck:

@@ -77,7 +77,7 @@ def publish(partial: Path, path: Path, *, overwrite: bool) -> None:
                 raise _exists(path) from None
             os.replace(partial, path)
         partial.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -139,7 +139,8 @@ def _places(source: str | PathLike[str], pattern: str | None) -> tuple[str, ...]
     return (text,) if pattern is None or os.path.exists(text) else (text, os.path.dirname(os.path.abspath(text)))
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring new and changed names in a folder to the disk."""
     with contextlib.suppress(OSError):  # not every system can
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -16,7 +16,7 @@ _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 
 
 def parse_time(value: str | float | Rational) -> Fraction:
-    """Seconds as an exact fraction, from `2.5`, `"2.5"`, `"7:30"`, `"00:00:07.250"` or a fraction.
+    """Seconds as an exact fraction, from `2.5`, `"2.5"`, `"7:30"`, `"00:00:07.250"`, `"1001/30"` or a fraction.
 
     Decimals are taken as written: 0.1 is one tenth. Raises SettingsError (KP-SETTING-TIME) for anything
     else, also for negative and non-finite numbers and for minutes or seconds of 60 and more after a colon.
@@ -29,6 +29,8 @@ def parse_time(value: str | float | Rational) -> Fraction:
         hours, minutes, seconds = (Fraction(part) if part else Fraction(0) for part in match.groups())
         if (match[2] is None or seconds < 60) and (match[1] is None or minutes < 60):
             return hours * 3600 + minutes * 60 + seconds
+    if isinstance(value, str) and re.fullmatch(r"\d+/0*[1-9]\d*", value, re.ASCII):
+        return Fraction(value)
     raise SettingsError(
         "KP-SETTING-TIME",
         f"{value!r} is not a time",

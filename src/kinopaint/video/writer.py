@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -59,6 +59,7 @@ def open_writer(
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
     selection: Selection | None = None,
+    partial_folder: Path | None = None,
 ) -> ClipWriter:
     """Start writing `path`; nothing appears under that name before `finish`.
 
@@ -67,13 +68,16 @@ def open_writer(
 
     `size` is the result's (width, height), by default the source's as shown. The format follows the file ending,
     `codec` and `quality` are as in `kinopaint.video.codecs`. `metadata` is added to the source's tags, values other
-    than text as JSON. `selection` is what the reader keeps: the sound is cut to it.
+    than text as JSON. `selection` is what the reader keeps: the sound is cut to it. `partial_folder` is where the file
+    grows, on the same file system as `path`; by default it is hidden beside it.
 
     Raises SettingsError (the codes of `choose_codec`, KP-SETTING-SIZE, KP-OUTPUT-IS-INPUT, KP-SETTING-FORMAT for
     several frames into an image) and OutputError (KP-OUTPUT-EXISTS, -FOLDER, -PERMISSION, -DIRECTORY, -DISK-FULL,
     -ENCODER, -WRITE).
     """
-    return ClipWriter(path, source, size, codec, quality, audio, overwrite, metadata or {}, selection or Selection())
+    return ClipWriter(
+        path, source, size, codec, quality, audio, overwrite, metadata or {}, selection or Selection(), partial_folder
+    )
 
 
 class ClipWriter:
@@ -90,6 +94,7 @@ class ClipWriter:
         overwrite: bool,
         metadata: Mapping[str, Any],
         selection: Selection,
+        partial_folder: Path | None,
     ) -> None:
         self.codec = choose_codec(path, codec, quality)
         self.path, self._source, self._overwrite = result_place(path, self.codec).absolute(), source, overwrite
@@ -108,8 +113,9 @@ class ClipWriter:
                 fix=f"use .mp4, .mkv, .webm or .gif, or for one picture per frame name/%04d{self.path.suffix}",
             )
         check_place(self.path, source.path, overwrite=overwrite, pattern=self._pattern)
-        # Hidden, short whatever the final name, and in the same folder so that the last step is one rename.
-        self._partial = self.path.with_name(f".kinopaint-{secrets.token_hex(6)}.partial{self.path.suffix.lower()}")
+        # Hidden, short whatever the final name, and on the same file system so that the last step is one rename.
+        name = f".kinopaint-{secrets.token_hex(6)}.partial{self.path.suffix.lower()}"
+        self._partial = (partial_folder or self.path.parent) / name
         self._sink: Sink | None = None
         self._lost_alpha = False
         self._first = self._last = Fraction(0)
@@ -162,8 +168,10 @@ class ClipWriter:
         self.frames, self._last = self.frames + 1, frame.time
         self._end = frame.time + (frame.duration or 1 / self._source.rate)
 
-    def finish(self) -> WrittenClip:
+    def finish(self, before_naming: Callable[[Path, WrittenClip], None] | None = None) -> WrittenClip:
         """Complete the file, reopen and check it, and only then give it its name.
+
+        `before_naming` is called with the whole and checked file, still under its passing name, and what is returned.
 
         Raises OutputError: KP-OUTPUT-DELIVERY if the check fails, KP-OUTPUT-NO-FRAMES, KP-OUTPUT-EXISTS if another
         program has taken the name meanwhile, and as `write`. Nothing stands under the final name then.
@@ -214,23 +222,26 @@ class ClipWriter:
                     where=shown(self.path),
                     fix="try another --codec or file ending, and report this",
                 )
+            written = WrittenClip(
+                output=self.path,
+                frames=self.frames,
+                codec=self.codec,
+                container=FORMAT if self._pattern else self._muxer or self.codec,
+                pixel_format=target.pixel_format,
+                audio=tuple("re-encoded" if sound.packets is None else "copied" for sound in others.audio),
+                metadata=self._holds_recipe,
+                delivery=delivery,
+                warnings=tuple(self.warnings),
+            )
+            if before_naming is not None:
+                before_naming(self._partial, written)
             with self._mapped():
                 publish(self._partial, self.path, overwrite=self._overwrite)
         except BaseException:
             self.abort()
             raise
         self._sink = None
-        return WrittenClip(
-            output=self.path,
-            frames=self.frames,
-            codec=self.codec,
-            container=FORMAT if self._pattern else self._muxer or self.codec,
-            pixel_format=target.pixel_format,
-            audio=tuple("re-encoded" if sound.packets is None else "copied" for sound in others.audio),
-            metadata=self._holds_recipe,
-            delivery=delivery,
-            warnings=tuple(self.warnings),
-        )
+        return written
 
     def abort(self) -> None:
         """Drop what was written so far; harmless after `finish`."""
