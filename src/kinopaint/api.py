@@ -317,7 +317,7 @@ def made_ready(job: Job) -> Iterator[Ready]:
     ) as clip:
         cuts = kept_cuts(clip, job.shots)
         loaded = load_model(job.model, device=job.device, dtype=job.wanted_dtype, download=job.download)
-        parts = replace(loaded, seed=job.seed)
+        parts = job.profile.applied(replace(loaded, seed=job.seed))
         sizes = plan_size(
             clip.info.width,
             clip.info.height,

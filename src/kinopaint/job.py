@@ -14,7 +14,7 @@ from typing import Any
 
 from kinopaint.errors import OutputError, SettingsError, did_you_mean
 from kinopaint.methods import get_method
-from kinopaint.profiles import DEFAULT, NOT_YET, PROFILES, Profile
+from kinopaint.profiles import AS_GIVEN, DEFAULT, PROFILES, Profile
 from kinopaint.settings import coerce_fields, plain, refuse, whole
 from kinopaint.types import Prompt
 from kinopaint.video.codecs import choose_codec
@@ -135,7 +135,8 @@ class Job:
 
     @property
     def profile(self) -> Profile:
-        return next((PROFILES[name] for name in reversed(self.presets) if name in PROFILES), PROFILES[DEFAULT])
+        """The last one that is named; with a method's preset alone, none."""
+        return next((PROFILES[name] for name in reversed(self.presets) if name in PROFILES), AS_GIVEN)
 
     @property
     def wanted_dtype(self) -> str:
@@ -149,11 +150,9 @@ class Job:
         kind = get_method(self.method_name)
         known = {field.name: field for field in dataclasses.fields(kind)}
         fields = {name: value for name, value in recommended.items() if name in known}
-        for name in self.presets if any(name in PROFILES for name in self.presets) else (DEFAULT, *self.presets):
-            if name in PROFILES:
-                fields |= _profile_fields(PROFILES[name], known)
-            else:
-                fields |= kind.presets[name]
+        defaults = {name: field.default for name, field in known.items()}
+        for name in self.presets:
+            fields |= PROFILES[name].method_fields(defaults) if name in PROFILES else kind.presets[name]
         return kind(**coerce_fields(kind, {**fields, **self.given}))
 
     def settings(self) -> dict[str, Any]:
@@ -213,11 +212,9 @@ class Job:
 
 
 def _presets(kind: type[Any], text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for name in text.split(",") if name.strip()) or (DEFAULT,)
     own = getattr(kind, "presets", {})
     for name in names:
-        if name in NOT_YET:
-            raise SettingsError("KP-SETTING-NOT-YET", NOT_YET[name], where="--preset", fix="use --preset fast")
         if name not in PROFILES and name not in own:
             raise SettingsError(
                 "KP-PRESET-UNKNOWN",
@@ -226,11 +223,3 @@ def _presets(kind: type[Any], text: str) -> tuple[str, ...]:
                 fix=did_you_mean(name, {*PROFILES, *own}),
             )
     return names
-
-
-def _profile_fields(profile: Profile, known: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:
-    if "num_inference_steps" not in known:
-        return {}
-    if profile.own_steps:
-        return {"num_inference_steps": known["num_inference_steps"].default}
-    return {"num_inference_steps": profile.steps} if profile.steps else {}

@@ -70,6 +70,7 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
             **{name: plain(value) for name, value in fields.items()},
         },
         "given": sorted(job.given),
+        "profile": job.profile.told(parts),
         "model": {
             "name": job.model if job.model == "mini" or parts.revision else Path(job.model).name,
             "revision": parts.revision,

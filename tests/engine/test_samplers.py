@@ -1,6 +1,15 @@
+import pytest
 import torch
 
-from kinopaint.engine.samplers import clean_estimate, ddim_step, ddpm_step, noised, sample_ddim
+from kinopaint.engine.samplers import (
+    clean_estimate,
+    ddim_step,
+    ddpm_step,
+    noised,
+    sample_ddim,
+    sample_dpmpp_2m,
+    sample_euler,
+)
 from kinopaint.engine.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule.from_config({"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"})
@@ -47,3 +56,46 @@ def test_hooks_act_left_to_right_on_both_sides_of_a_step():
         after=[lambda z, _: z - 5, lambda z, _: z * 3],
     )
     assert torch.allclose(result, (ddim_step((latents + 1) * 2, noise, step) - 5) * 3)
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # diffusers, of NumPy
+@pytest.mark.parametrize("count", [1, 2, 5, 20])
+@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_few_step_samplers_are_those_of_diffusers(name, count):
+    import diffusers
+
+    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    stock = getattr(diffusers, name)(**config, timestep_spacing="trailing")
+    stock.set_timesteps(count)
+    steps = NoiseSchedule.from_config(config).listed_steps(count, spacing="trailing")
+    assert [step.timestep for step in steps] == stock.timesteps.tolist()
+
+    def network(latents, timestep):  # anything that depends on both
+        return torch.tanh(latents) * (0.5 + timestep / 2000)
+
+    noise = torch.randn(1, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    theirs = noise * stock.init_noise_sigma
+    for timestep in stock.timesteps:
+        told = network(stock.scale_model_input(theirs, timestep), float(timestep))
+        theirs = stock.step(told, timestep, theirs).prev_sample
+    start = noise * (steps[0].sigma if name.startswith("Euler") else 1.0)
+    sample = sample_euler if name.startswith("Euler") else sample_dpmpp_2m
+    ours = sample(lambda latents, step: network(latents, step.timestep), start, steps)
+    assert torch.allclose(ours, theirs, atol=2e-4 * float(theirs.abs().max()))
+
+
+def test_hooks_act_on_both_sides_of_a_second_order_step():
+    steps = SCHEDULE.listed_steps(3)
+    latents, noise = torch.randn(2, 2, 4, 3, 3)
+    seen = []
+
+    def before(latents, step):
+        seen.append(("before", step.index))
+        return latents + 1
+
+    def after(latents, step):
+        seen.append(("after", step.index))
+        return latents * 0
+
+    assert not sample_dpmpp_2m(lambda latents, step: noise, latents, steps, [before], [after]).any()
+    assert seen == [(side, index) for index in range(3) for side in ("before", "after")]

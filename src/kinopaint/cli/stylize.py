@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--preset",
         default="balanced",
         metavar="A[,B]",
-        help="an engine profile (exact, balanced, fast) and/or named settings of the method; later ones win, and "
+        help="an engine profile (exact, balanced, fast, live) and/or named settings of the method; later ones win, and "
         "options over all of them (default: balanced)",
     )
     model.add_argument(

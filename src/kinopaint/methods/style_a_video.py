@@ -30,6 +30,8 @@ from kinopaint.engine.samplers import (
     noised,
     sample_ancestral,
     sample_ddim,
+    sample_dpmpp_2m,
+    sample_euler,
 )
 from kinopaint.engine.schedule import Step
 from kinopaint.engine.tied import encode_prompt, tied_to
@@ -57,6 +59,9 @@ _PAPER: Mapping[str, Any] = {
     "num_inference_steps": 30,
     "temporal": "net",
 }
+
+
+_DETERMINISTIC = {"ddim": sample_ddim, "euler": sample_euler, "dpmpp_2m": sample_dpmpp_2m}
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,9 @@ class StyleAVideo:
     num_inference_steps: int = setting(30, "denoising steps", minimum=1)
     sampler: str = setting(
         "ddim",
-        "how a step is made: deterministic, or with noise that all frames share; checkpoint: the checkpoint's own",
-        choices=("ddim", "ddpm", "euler_a", "checkpoint"),
+        "how a step is made: deterministic (ddim, euler, dpmpp_2m for few steps), or with noise that all frames share; "
+        "checkpoint: the checkpoint's own",
+        choices=("ddim", "euler", "dpmpp_2m", "ddpm", "euler_a", "checkpoint"),
     )
     spacing: str = setting(
         "trailing",
@@ -213,7 +219,7 @@ class StyleAVideo:
             clip.height // parts.autoencoder.factor,
             clip.width // parts.autoencoder.factor,
         )
-        draws = 0 if self.noise == "per_frame" else 1 if sampler == "ddim" else 1 + len(steps)
+        draws = 0 if self.noise == "per_frame" else 1 if sampler in _DETERMINISTIC else 1 + len(steps)
         noise = noise_tape(cells, parts.seed, draws) if draws else torch.empty(0, *cells)
         return Shared(nothing, words, steps, sampler, spacing, noise.to(parts.device))
 
@@ -241,8 +247,8 @@ class StyleAVideo:
         noise = self._noise(window, shared, parts)
         latents = self._start(parts.autoencoder.scaled(source), noise[0], shared)
         denoise, before = self.guided(frames, source, shared, parts)
-        if shared.sampler == "ddim":
-            clean = sample_ddim(denoise, latents, shared.steps, before)
+        if sample := _DETERMINISTIC.get(shared.sampler):
+            clean = sample(denoise, latents, shared.steps, before)
         else:
             move = ddpm_step if shared.sampler == "ddpm" else euler_ancestral_step
             clean = sample_ancestral(move, list(noise[1:]), denoise, latents, shared.steps, before)
@@ -382,7 +388,7 @@ class StyleAVideo:
         """The noise of the start, then of each step that draws any; the frame axis may be 1."""
         if self.noise == "shared":
             return shared.noise[:, None]
-        draws = 1 if shared.sampler == "ddim" else 1 + len(shared.steps)
+        draws = 1 if shared.sampler in _DETERMINISTIC else 1 + len(shared.steps)
         tapes = frame_tapes(shared.noise.shape[1:], parts.seed, window.fresh_numbers, draws)
         return tapes.to(parts.device)
 
@@ -392,7 +398,7 @@ class StyleAVideo:
         if self.init == "noised_input":
             return noised(clean, noise, shared.steps[0])
         # The Euler samplers of diffusers start from sigma * noise, unless their steps begin below the noisiest one.
-        level = shared.steps[0].sigma if shared.sampler == "euler_a" and shared.spacing != "leading" else 1.0
+        level = shared.steps[0].sigma if shared.sampler in ("euler", "euler_a") and shared.spacing != "leading" else 1.0
         return (level * noise).expand_as(clean)
 
     def _check_parts(self, parts: Components) -> None:

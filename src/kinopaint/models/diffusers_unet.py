@@ -1,5 +1,6 @@
 """A diffusers `UNet2DConditionModel` as a Backbone: branches × frames in one call, attention open to interventions."""
 
+import copy
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.embeddings import TimestepEmbedding
+from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D, DownBlock2D
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,12 +18,15 @@ from torch import Tensor, nn
 from kinopaint.adapters.ip_adapter import IpAdapter
 from kinopaint.adapters.lora import Lora
 from kinopaint.engine.denoiser import Condition
+from kinopaint.engine.feature_cache import FeatureCache
 from kinopaint.engine.interventions import AttentionCall, FeatureCall, FeatureHook, Intervention, Site, chained
 from kinopaint.engine.schedule import Step
 from kinopaint.errors import ShapeError
 from kinopaint.models.controlnet import Control, residuals
 from kinopaint.models.layers import Linear, quicken
 from kinopaint.types import Latents
+
+_ENCODER_BLOCKS = (CrossAttnDownBlock2D, DownBlock2D)
 
 
 class DiffusersBackbone:
@@ -55,6 +60,7 @@ class DiffusersBackbone:
         self.image_channels, self.structure_channels = image_channels, structure_channels
         self.latent_channels: int = network.config.in_channels - image_channels - structure_channels
         self.pixels_per_cell = pixels_per_cell
+        self.cache: FeatureCache | None = None
         self.controls: tuple[Control, ...] = ()
         self.picture_adapters: tuple[IpAdapter, ...] = ()
         self.wants_pooled = network.config.get("addition_embed_type") == "text_time"  # SDXL
@@ -102,7 +108,8 @@ class DiffusersBackbone:
             added = self._added(conditions, count, height, width)
             flat = part.flatten(0, 1).contiguous(memory_format=torch.channels_last)
             control = residuals(self.controls, step, flat[:, :channels], timestep, texts, shown, added)
-            with self._hooked(features, inside):
+            usable = self.cache is not None and not (watched or self.controls or torch.is_grad_enabled())
+            with self._hooked(features, inside), self._cached(step, (branches, flat.shape) if usable else None):
                 output = self.unet(
                     flat,
                     timestep,
@@ -114,6 +121,14 @@ class DiffusersBackbone:
                 )[0]
             outputs.append(output.float().view(terms, count, *output.shape[1:]))
         return self._as_noise(torch.cat(outputs, dim=1), latents, step)
+
+    def caching(self, every: int) -> "DiffusersBackbone":
+        """This network, with deep features reused (see FeatureCache); calls that somebody watches, that ask for
+        gradients or that a ControlNet steers are always full.
+        """
+        twin = copy.copy(self)
+        twin.cache = FeatureCache(every)
+        return twin
 
     @contextmanager
     def adapted(self, *adapters: Lora) -> Iterator["DiffusersBackbone"]:
@@ -209,6 +224,42 @@ class DiffusersBackbone:
         finally:
             for handle in handles:
                 handle.remove()
+
+    @contextmanager
+    def _cached(self, step: Step, call: Hashable) -> Iterator[None]:
+        """For one call, keep what enters the last decoder block, or go there directly with what was kept; None: no."""
+        if call is None or self.cache is None:
+            yield
+            return
+        cache, last = self.cache, self.unet.up_blocks[-1]
+        deep = cache.recall(step, call)
+        if deep is None:
+
+            def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                cache.keep(call, kwargs["hidden_states"])
+
+            handle = last.register_forward_pre_hook(keep, with_kwargs=True)
+            try:
+                yield
+            finally:
+                handle.remove()
+            return
+        inner = [*self.unet.down_blocks[1:], self.unet.mid_block, *self.unet.up_blocks[:-1]]
+        for block in inner:  # an attribute of the instance comes before the method of its class
+            block.forward = partial(_skipped, block, deep)
+        try:
+            yield
+        finally:
+            for block in inner:
+                del block.forward
+
+
+def _skipped(block: nn.Module, deep: Tensor, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """In place of a deep block: an encoder block's skip connections are wanted in number only."""
+    if not isinstance(block, _ENCODER_BLOCKS):
+        return deep
+    modules: Any = block
+    return hidden_states, (hidden_states,) * (len(modules.resnets) + bool(modules.downsamplers))
 
 
 @dataclass(frozen=True)
