@@ -28,7 +28,7 @@ from kinopaint.metrics.worst import WorstFrame, worst_frames
 from kinopaint.settings import whole
 from kinopaint.video import ClipReader, open_clip
 from kinopaint.video.opening import shown
-from kinopaint.video.timecode import Time
+from kinopaint.video.timecode import Selection, Time
 
 if TYPE_CHECKING:
     from kinopaint.metrics.encoder import PairEncoder
@@ -48,6 +48,7 @@ class Evaluation:
     source: Path
     result: Path
     prompt: str | None
+    selection: Selection
     frames: int
     rate: float
     times: tuple[float, ...]
@@ -57,6 +58,7 @@ class Evaluation:
     metrics: dict[str, float | None]
     source_metrics: dict[str, float | None]
     per_frame: dict[str, list[float | None]]
+    source_per_frame: dict[str, list[float | None]]
     worst: tuple[WorstFrame, ...]
     undefined: dict[str, str]
     references: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -68,6 +70,9 @@ class Evaluation:
             "source": str(self.source),
             "result": str(self.result),
             "prompt": self.prompt,
+            "start": None if self.selection.start is None else str(self.selection.start),
+            "end": None if self.selection.end is None else str(self.selection.end),
+            "every": self.selection.every,
             "frames": self.frames,
             "rate": self.rate,
             "sizes": {name: list(size) for name, size in self.sizes.items()},
@@ -81,6 +86,7 @@ class Evaluation:
             "worst": [frame.as_dict() for frame in self.worst],
             "times": list(self.times),
             "per_frame": self.per_frame,
+            "source_per_frame": self.source_per_frame,
         }
 
     def check(self, gates: Iterable[Gate | str]) -> None:
@@ -161,6 +167,7 @@ def evaluate_all(
                 source=Path(source),
                 result=path,
                 prompt=prompt,
+                selection=original.selection,
                 frames=len(found.times),
                 rate=found.rate,
                 times=found.times,
@@ -170,6 +177,7 @@ def evaluate_all(
                 metrics=row.metrics,
                 source_metrics={key: own.metrics[key] for key, about in CATALOGUE.items() if about.of_source},
                 per_frame=row.per_frame,
+                source_per_frame=own.per_frame,
                 worst=worst_frames(row.per_frame, own.per_frame, found.times),
                 undefined=row.undefined,
                 references={key: found.rows[key].metrics for key in (SOURCE, *REFERENCES)} if references else {},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from kinopaint.cli.options import Parser
 from kinopaint.cli.progress import MODES, shown
 from kinopaint.settings import one_of
+from kinopaint.text import to_json
 
 if TYPE_CHECKING:
     from kinopaint.evaluation import Evaluation
 
 EXAMPLES = """examples:
-  kinopaint evaluate in.mp4 out.mp4 --prompt "a watercolor painting"
+  kinopaint evaluate in.mp4 out.mp4 --prompt "a watercolor painting" --report report.html
   kinopaint evaluate in.mp4 out.mp4 --json numbers.json --fail-if "e_warp>0.05" --fail-if "sharpness_ratio<0.95"
   kinopaint evaluate in.mp4 out.mp4 --prompt "a pencil sketch" --clip openai/clip-vit-base-patch32
 """
@@ -74,7 +74,8 @@ def parser(words: Sequence[str]) -> Parser:
     add_options(made)
     output = made.add_argument_group("output")
     output.add_argument("--json", metavar="FILE", help="write all numbers, also per frame, to FILE")
-    output.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    output.add_argument("--report", metavar="FILE.html", help="write a page to look at: one file, no network needed")
+    output.add_argument("--overwrite", action="store_true", help="replace existing files")
     output.add_argument(
         "--fail-if",
         action="append",
@@ -90,24 +91,24 @@ def parser(words: Sequence[str]) -> Parser:
 def run(given: argparse.Namespace) -> int:
     from kinopaint.evaluation import evaluate
     from kinopaint.metrics.gates import Gate
-    from kinopaint.video.place import check_place, publish
+    from kinopaint.report import write_report
+    from kinopaint.video.place import check_place, write_whole
 
     one_of("progress", given.progress, MODES)
     gates = [Gate.parse(text) for text in given.fail_if]
-    file = Path(given.json).absolute() if given.json else None
-    if file is not None:
+    numbers, page = (Path(name).absolute() if name else None for name in (given.json, given.report))
+    for file in (numbers, page):
         for clip in (given.source, given.result):
-            check_place(file, clip, overwrite=given.overwrite)
+            if file is not None:
+                check_place(file, clip, overwrite=given.overwrite)
     with shown(given.progress) as listener:
         evaluation = evaluate(given.source, given.result, progress=listener, **settings(given))
+        if page is not None:
+            write_report([evaluation], page, overwrite=given.overwrite)
     show(evaluation)
-    if file is not None:
-        part = file.with_name(f".kinopaint-{file.name}.part")
-        try:
-            part.write_text(json.dumps(evaluation.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            publish(part, file, overwrite=given.overwrite)
-        finally:
-            part.unlink(missing_ok=True)
+    if numbers is not None:
+        text = to_json(evaluation.as_dict(), indent=2) + "\n"
+        write_whole(numbers, text.encode(), overwrite=given.overwrite)
     evaluation.check(gates)
     return 0
 

@@ -80,6 +80,17 @@ def publish(partial: Path, path: Path, *, overwrite: bool) -> None:
     sync_folder(path.parent)
 
 
+def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a small file: all of it or nothing. Raises OutputError."""
+    part = path.with_name(f".kinopaint-{path.name}.part")
+    try:
+        with write_errors(path, "data", (0, 0), lambda: 0):
+            part.write_bytes(data)
+            publish(part, path, overwrite=overwrite)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 @contextmanager
 def write_errors(path: Path, codec: str, size: tuple[int, int], frames: Callable[[], int]) -> Iterator[None]:
     """Errors of the system and of FFmpeg become OutputError (KP-OUTPUT-DISK-FULL, -PERMISSION, -ENCODER, -WRITE).
