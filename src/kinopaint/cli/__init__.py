@@ -25,6 +25,7 @@ COMMANDS = {
     "probe": "say what a clip is: streams, exact rates, rotation, colour, timing problems",
     "methods": "list the methods, or one with its parameters, paper and cost",
     "evaluate": "measure a result: prompt, faithfulness, steadiness; with limits for scripts",
+    "compare": "measure several results of one source, side by side",
     "styles": "list the styles that the embedded model knows, or the nearest to some words",
     "doctor": "say what works on this machine: devices, codecs, models, extras",
 }
