@@ -54,12 +54,19 @@ def test_uneven_times_are_exact_in_mp4(tmp_path, options):
     back = frames_of(written.output)
     assert [f.time for f in back] == [t * TICK for t in UNEVEN]
     assert back[-1].duration == 300 * TICK
+    assert written.delivery.duration == 5300 * TICK
 
 
 def test_matroska_rounds_to_milliseconds_and_says_so(tmp_path):
     written, frames = restyle(make_clip(tmp_path / "a.mp4", times=UNEVEN), tmp_path / "b.mkv")
     assert all(abs(a.time - b.time) <= MILLISECOND / 2 for a, b in zip(frames_of(written.output), frames, strict=True))
     assert any("milliseconds" in warning for warning in written.warnings)
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "vp9"])
+def test_the_end_of_an_uneven_clip_is_exact_in_mp4(tmp_path, codec):
+    clip = make_clip(tmp_path / "a.mkv", times=[0, 67, 134, 196], time_base=MILLISECOND, last_duration=62)
+    assert restyle(clip, tmp_path / "b.mp4", codec=codec)[0].delivery.duration == Fraction(258, 1000)
 
 
 @pytest.mark.parametrize("base", [Fraction(1, 90000), Fraction(1, 1000), Fraction(1001, 24000), Fraction(1, 23040000)])
@@ -507,6 +514,12 @@ def test_a_gif_of_too_many_frames_a_second_is_refused_before_it_is_made(tmp_path
     with pytest.raises(SettingsError, match=r"(?s)at most 100 frames a second, these are 250.*--every 3"):
         restyle(clip, tmp_path / "b.gif")
     assert restyle(clip, tmp_path / "b.gif", every=3)[0].delivery.ok
+
+
+def test_a_gif_counts_from_its_first_frame(tmp_path):
+    times = [127995, 128507, 129019, 129531]  # 8.333 s and on, 30 per second
+    written, _ = restyle(make_clip(tmp_path / "a.mp4", times=times), tmp_path / "b.gif")
+    assert [f.time * 100 for f in frames_of(written.output)] == [0, 3, 7, 10]
 
 
 def test_frames_too_near_for_a_gif_are_moved_apart(tmp_path):

@@ -37,7 +37,7 @@ class VideoSink:
         self._durations: dict[int, int] = {}
         self._through: Passthrough | None = None
         self._last_pts: int | None = None
-        self._rounded, self._moved = False, Fraction(0)
+        self._rounded, self._moved, self._origin = False, Fraction(0), Fraction(0)
         self.pixel_format = target.pixel_format
         if self.pixel_format.startswith("yuv444p") and target.codec in ("h264", "h265"):
             self._warnings.append(
@@ -97,14 +97,16 @@ class VideoSink:
         picture = self._convert(image)
         if self._palette is not None:
             picture = self._palette(picture)
-        picture.pts = round(frame.time / self._base)
+        if self._palette is not None and self._last_pts is None:
+            self._origin = frame.time  # GIF starts at 0; rounding from there moves times least
+        picture.pts = round((frame.time - self._origin) / self._base)
         if self._last_pts is not None:
             picture.pts = max(picture.pts, self._last_pts + 1)  # only GIF's clock is too coarse for some clips
         self._last_pts = picture.pts
-        self._moved = max(self._moved, abs(picture.pts * self._base - frame.time))
+        self._moved = max(self._moved, abs(picture.pts * self._base - (frame.time - self._origin)))
         picture.time_base = self._base
         if self._muxer in _GRID:
-            self._rounded |= (frame.time * _GRID[self._muxer]).denominator != 1
+            self._rounded |= ((frame.time - self._origin) * _GRID[self._muxer]).denominator != 1
         if frame.duration is not None:
             self._durations[picture.pts] = max(1, round(frame.duration / self._base))
         self._mux(picture)

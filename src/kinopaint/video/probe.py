@@ -329,7 +329,9 @@ def _describe(
     steps = np.diff(times)
     frame_step = int(steps[0]) if len(steps) and steps[0] > 0 and (steps == steps[0]).all() else None
     rate = _rate(stream, times, frame_step, base)
-    tail = (packets.last_duration[index][1] or _stated_tail(container, stream, times) or frame_step or 0) * base
+    # FFmpeg's VP9 parser puts the mean in place of the durations that an MP4 has.
+    last = 0 if _codec(stream) == "vp9" and "mp4" in container.format.name else packets.last_duration[index][1]
+    tail = (last or _stated_tail(container, stream, times) or frame_step or 0) * base
     rotation, mirrored = orientation(picture)
     turned = rotation in (90, 270)
     ratio = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
