@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -5,13 +7,16 @@ from kinopaint.engine.samplers import (
     clean_estimate,
     ddim_step,
     ddpm_step,
+    euler_ancestral_step,
     noised,
+    sample_ancestral,
     sample_ddim,
     sample_dpmpp_2m,
     sample_euler,
 )
 from kinopaint.engine.schedule import NoiseSchedule
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own arrays
 SCHEDULE = NoiseSchedule.from_config({"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"})
 
 
@@ -58,7 +63,6 @@ def test_hooks_act_left_to_right_on_both_sides_of_a_step():
     assert torch.allclose(result, (ddim_step((latents + 1) * 2, noise, step) - 5) * 3)
 
 
-@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # diffusers, of NumPy
 @pytest.mark.parametrize("count", [1, 2, 5, 20])
 @pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
 def test_few_step_samplers_are_those_of_diffusers(name, count):
@@ -99,3 +103,59 @@ def test_hooks_act_on_both_sides_of_a_second_order_step():
 
     assert not sample_dpmpp_2m(lambda latents, step: noise, latents, steps, [before], [after]).any()
     assert seen == [(side, index) for index in range(3) for side in ("before", "after")]
+
+
+def test_the_clean_estimate_is_the_same_in_both_kinds_of_units():
+    """T25: Euler schedulers divide by alpha: z / alpha - (sigma / alpha) noise."""
+    latents, noise = torch.randn(2, 3, 4, 5, 6)
+    for step in SCHEDULE.listed_steps(7):
+        euler = latents / step.alpha - step.sigma / step.alpha * noise
+        assert torch.allclose(clean_estimate(latents, noise, step), euler, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+def test_listed_steps_are_those_of_the_euler_scheduler(spacing):
+    from diffusers import EulerAncestralDiscreteScheduler
+
+    theirs = EulerAncestralDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing=spacing
+    )
+    theirs.set_timesteps(13)
+    ours = SCHEDULE.listed_steps(13, spacing=spacing)
+    assert [step.timestep for step in ours] == pytest.approx(theirs.timesteps.tolist(), abs=1e-3)
+    ratios = [*(step.sigma / step.alpha for step in ours), ours[-1].next_sigma / ours[-1].next_alpha]
+    assert ratios == pytest.approx(theirs.sigmas.tolist(), rel=1e-4)
+    assert all(step.next_sigma == after.sigma for step, after in pairwise(ours))
+    assert len(SCHEDULE.listed_steps(10, 0.35)) == 3
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_ancestral_euler_step_is_diffusers(prediction):
+    from diffusers import EulerAncestralDiscreteScheduler
+
+    theirs = EulerAncestralDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction,
+        timestep_spacing="trailing",
+    )  # fmt: skip
+    theirs.set_timesteps(9)
+    step = SCHEDULE.listed_steps(9, spacing="trailing")[4]
+    latents, noise = torch.randn(2, 2, 4, 5, 6)
+    clean = clean_estimate(latents, noise, step)
+    answer = noise if prediction == "epsilon" else step.alpha * noise - step.sigma * clean
+    theirs.scale_model_input(latents, theirs.timesteps[4])
+    expected = theirs.step(
+        answer, theirs.timesteps[4], latents / step.alpha, generator=torch.Generator().manual_seed(1)
+    ).prev_sample
+    fresh = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
+    ours = euler_ancestral_step(latents, noise, step, fresh)
+    assert torch.allclose(ours, step.next_alpha * expected, atol=1e-4)
+
+
+def test_an_ancestral_sampler_with_the_true_noise_and_none_added_returns_the_clean_latents():
+    clean, noise = torch.randn(2, 3, 4, 5, 6)
+    steps = SCHEDULE.listed_steps(30)
+    for move in (ddpm_step, euler_ancestral_step):
+        denoise = lambda latents, step: (latents - step.alpha * clean) / step.sigma  # noqa: E731
+        fresh = torch.randn(30, *clean.shape)
+        result = sample_ancestral(move, list(fresh), denoise, noised(clean, noise, steps[0]), steps)
+        assert torch.allclose(result, clean, atol=1e-3)

@@ -10,6 +10,7 @@ from kinopaint.engine.denoiser import Denoiser
 from kinopaint.engine.schedule import Step
 from kinopaint.types import Latents
 
+FreshNoise = Float[Tensor, "*#branch #frame channel height width"]  # one frame may stand for all
 LatentHook = Callable[[Tensor, Step], Tensor]  # before or after a step; one that only watches returns what it got
 Sampler = Callable[[Denoiser, Tensor, Sequence[Step], Sequence[LatentHook], Sequence[LatentHook]], Tensor]
 
@@ -29,7 +30,7 @@ def ddim_step(latents: Latents, noise: Latents, step: Step) -> Latents:
     return step.next_alpha * clean_estimate(latents, noise, step) + step.next_sigma * noise
 
 
-def ddpm_step(latents: Latents, noise: Latents, step: Step, fresh: Latents | None = None) -> Latents:
+def ddpm_step(latents: Latents, noise: Latents, step: Step, fresh: FreshNoise | None = None) -> Latents:
     """The ancestral DDPM move (arXiv:2006.11239, algorithm 2) between the two ends of `step`.
 
     `fresh` is the standard normal noise that it adds; None gives the mean. The ratio alpha / next_alpha is sqrt(α_t)
@@ -43,7 +44,7 @@ def ddpm_step(latents: Latents, noise: Latents, step: Step, fresh: Latents | Non
     return mean + spread * fresh
 
 
-def euler_ancestral_step(latents: Latents, noise: Latents, step: Step, fresh: Latents) -> Latents:
+def euler_ancestral_step(latents: Latents, noise: Latents, step: Step, fresh: FreshNoise) -> Latents:
     """The ancestral Euler move of k-diffusion (arXiv:2206.00364, sec. 4), in variance-preserving units.
 
     It lives on latents / alpha at noise levels sigma / alpha: down to a level below the next one, then up by `fresh`.
