@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -74,7 +74,8 @@ def stylize(
     """Restyle a clip, or a picture, and write the result to `output`, whose ending chooses the format.
 
     `settings` are those of the command line with underscores (`kinopaint stylize --help`), and the fields of the
-    method: method="style-a-video", model="mini", preset="balanced", seed=0, steps, negative_prompt, start, end,
+    method: method="style-a-video", model="mini", lora, controlnet, ip_adapter, image_prompt, vae, preset="balanced",
+    seed=0, steps, negative_prompt, start, end,
     every=1, fps, size="source", work_size="auto", shots="auto", codec="auto", quality, no_audio, device="auto",
     dtype="auto", download, allow_damaged, overwrite, resume, restart, keep_work; s_text=6.0, text_branch="joint", … A
     field that is not given takes the model's recommended value, if it carries one, else the method's default.
@@ -316,7 +317,9 @@ def made_ready(job: Job) -> Iterator[Ready]:
         allow_damaged=job.allow_damaged,
     ) as clip:
         cuts = kept_cuts(clip, job.shots)
-        loaded = load_model(job.model, device=job.device, dtype=job.wanted_dtype, download=job.download)
+        loaded = load_model(
+            job.model, device=job.device, dtype=job.wanted_dtype, download=job.download, **asdict(job.additions)
+        )
         parts = job.profile.applied(replace(loaded, seed=job.seed))
         sizes = plan_size(
             clip.info.width,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinopaint.errors import OutputError, SettingsError, did_you_mean
 from kinopaint.methods import get_method
@@ -24,6 +24,9 @@ from kinopaint.video.shotlist import Shots, parse_shots
 from kinopaint.video.sizing import plan_size
 from kinopaint.video.timecode import Selection, Time, parse_rate
 
+if TYPE_CHECKING:
+    from kinopaint.models.added import Additions, Names
+
 
 @dataclass(frozen=True)
 class Job:
@@ -36,6 +39,7 @@ class Job:
     given: Mapping[str, Any]
     presets: tuple[str, ...]
     model: str
+    additions: Additions
     seed: int
     selection: Selection
     fps: Fraction | None
@@ -63,6 +67,11 @@ class Job:
         *,
         method: str = "style-a-video",
         model: str | PathLike[str] = "mini",
+        vae: Names = None,
+        lora: Names = None,
+        controlnet: Names = None,
+        ip_adapter: Names = None,
+        image_prompt: Names = None,
         preset: str = DEFAULT,
         seed: int | str = 0,
         negative_prompt: str = "",
@@ -88,6 +97,7 @@ class Job:
         **fields: Any,
     ) -> Job:
         """Check every setting. Raises SettingsError that names the first one that cannot be."""
+        from kinopaint.models.added import Additions
         from kinopaint.models.placement import choose_device, choose_dtype
 
         kind = get_method(method)
@@ -100,6 +110,7 @@ class Job:
             given=coerce_fields(kind, given, others=inspect.signature(cls.of).parameters),
             presets=_presets(kind, preset),
             model=os.fspath(model),
+            additions=Additions.of(vae, lora, controlnet, ip_adapter, image_prompt),
             seed=whole("seed", seed, at_least=0),
             selection=Selection.of(start, end, whole("every", every, at_least=1)),
             fps=None if fps is None else parse_rate(fps),

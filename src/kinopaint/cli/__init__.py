@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "measure a result: prompt, faithfulness, steadiness; with limits for scripts",
     "compare": "measure several results of one source, side by side",
     "styles": "list the styles that the embedded model knows, or the nearest to some words",
+    "models": "list the models that can be used; verify one, add one",
     "doctor": "say what works on this machine: devices, codecs, models, extras",
 }
 

@@ -39,7 +39,30 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--model",
         default="mini",
         metavar="NAME",
-        help="mini (embedded), a folder in diffusers layout, or a hub id (default: mini)",
+        help="mini (embedded), a name of kinopaint models, a folder in diffusers layout, a .safetensors file, or a hub "
+        "id (default: mini)",
+    )
+    model.add_argument(
+        "--lora",
+        action="append",
+        metavar="FILE[:WEIGHT]",
+        help="a LoRA for the model; repeatable (default: none; weight 1)",
+    )
+    model.add_argument(
+        "--controlnet",
+        action="append",
+        metavar="[HINT=]FOLDER[:WEIGHT[:START-END]]",
+        help="a ControlNet that follows the frames: HINT is canny or picture (default: by its name), START-END "
+        "the share of the steps in which it acts; repeatable (default: none; weight 1, 0-1)",
+    )
+    model.add_argument(
+        "--ip-adapter",
+        metavar="FILE[:WEIGHT]",
+        help="an IP-Adapter, which shows the model a picture of what is wanted (default: none; weight 1)",
+    )
+    model.add_argument("--image-prompt", metavar="PICTURE", help="that picture (default: none)")
+    model.add_argument(
+        "--vae", metavar="FOLDER", help="another autoencoder, such as a tiny one (default: the model's own)"
     )
     model.add_argument(
         "--preset",

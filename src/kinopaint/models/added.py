@@ -1,11 +1,16 @@
 """What users put on a model: LoRA, ControlNets, an IP-Adapter; how it is written and where it lies."""
 
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from kinopaint.errors import ModelError, SettingsError, did_you_mean
 from kinopaint.models.hints import HINTS, hint_for
+
+Names = str | PathLike[str] | Sequence[str | PathLike[str]] | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,47 @@ class ControlGiven:
                 )
         name, weight = _weight_off(rest)
         return cls(name, hint or hint_for(Path(name).name), weight, start, end)
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What is put on a model, as it is written on the command line."""
+
+    vae: str | None = None
+    lora: tuple[str, ...] = ()
+    controlnet: tuple[str, ...] = ()
+    ip_adapter: str | None = None
+    image_prompt: str | None = None
+
+    @classmethod
+    def of(cls, vae: Names, lora: Names, controlnet: Names, ip_adapter: Names, image_prompt: Names) -> "Additions":
+        """The same from single names, lists or None; those that there can be but one of as a list of one, too."""
+        alone = [_texts(each) for each in (vae, ip_adapter, image_prompt)]
+        for option, given in zip(("--vae", "--ip-adapter", "--image-prompt"), alone, strict=True):
+            if len(given) > 1:
+                raise SettingsError(
+                    "KP-SETTING-VALUE", f"{len(given)} were given; one is possible", where=option, fix="give one"
+                )
+        first = [given[0] if given else None for given in alone]
+        return cls(first[0], _texts(lora), _texts(controlnet), first[1], first[2])
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for what cannot be read, and for a picture without adapter or the reverse."""
+        for each in self.controlnet:
+            ControlGiven.parse(each)
+        if (self.ip_adapter is None) != (self.image_prompt is None):
+            raise SettingsError(
+                "KP-IP-ADAPTER-PICTURE",
+                "an IP-Adapter and the picture that it shows the model belong together",
+                where="--ip-adapter",
+                fix="give both --ip-adapter FILE and --image-prompt PICTURE",
+            )
+
+
+def _texts(given: Names) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    return (os.fspath(given),) if isinstance(given, str | PathLike) else tuple(os.fspath(each) for each in given)
 
 
 def _weight_off(text: str) -> tuple[str, float]:

@@ -1,7 +1,7 @@
 """Put a model together from its parts, and say clearly what is wrong with one that cannot be used."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,8 @@ import torch
 
 from kinopaint.engine.components import Components, PicturePrompt
 from kinopaint.engine.schedule import NoiseSchedule
-from kinopaint.errors import ModelError, SettingsError
-from kinopaint.models.added import ControlGiven, Weighted, find_file
+from kinopaint.errors import ModelError
+from kinopaint.models.added import Additions, ControlGiven, Names, Weighted, find_file
 from kinopaint.models.controlnet import Control
 from kinopaint.models.finding import Found, find_model, find_part
 from kinopaint.models.folder import CLASSES, FolderCheckpoint, check_class, licence_of
@@ -26,40 +26,17 @@ Checkpoint = FolderCheckpoint | SingleFileCheckpoint
 _WITHOUT_IMAGE: Mapping[str, Any] = {"s_image": 0.0, "s_mask": 0.0, "text_branch": "null_image"}
 
 
-@dataclass(frozen=True)
-class Additions:
-    """What is put on a model, as it is written on the command line."""
-
-    vae: str | None = None
-    lora: tuple[str, ...] = ()
-    controlnet: tuple[str, ...] = ()
-    ip_adapter: str | None = None
-    image_prompt: str | None = None
-
-    def __post_init__(self) -> None:
-        """Raises SettingsError for what cannot be read, and for a picture without adapter or the reverse."""
-        for each in self.controlnet:
-            ControlGiven.parse(each)
-        if (self.ip_adapter is None) != (self.image_prompt is None):
-            raise SettingsError(
-                "KP-IP-ADAPTER-PICTURE",
-                "an IP-Adapter and the picture that it shows the model belong together",
-                where="--ip-adapter",
-                fix="give both --ip-adapter FILE and --image-prompt PICTURE",
-            )
-
-
 def load_model(
     name: str | Path,
     *,
     device: str = "auto",
     dtype: str = "auto",
     download: bool = False,
-    vae: str | Path | None = None,
-    lora: str | Path | Sequence[str | Path] = (),
-    controlnet: str | Path | Sequence[str | Path] = (),
-    ip_adapter: str | Path | None = None,
-    image_prompt: str | Path | None = None,
+    vae: Names = None,
+    lora: Names = None,
+    controlnet: Names = None,
+    ip_adapter: Names = None,
+    image_prompt: Names = None,
 ) -> Components:
     """Load "mini" (the embedded model), a folder in diffusers layout, a single safetensors file, or a hub id.
 
@@ -73,13 +50,7 @@ def load_model(
     """
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
-    additions = Additions(
-        None if vae is None else str(vae),
-        _texts(lora),
-        _texts(controlnet),
-        None if ip_adapter is None else str(ip_adapter),
-        None if image_prompt is None else str(image_prompt),
-    )
+    additions = Additions.of(vae, lora, controlnet, ip_adapter, image_prompt)
     return _Loading(find_model(name, download=download), place, precision, download).load(str(name), additions)
 
 
@@ -87,7 +58,7 @@ def in_float32(parts: Components) -> Components:
     """The same model, loaded again in full precision: for a run whose half precision gave infinite values or NaN."""
     if parts.path is None or parts.additions is None:
         raise ModelError("KP-MODEL-NOT-FOUND", "the model was not loaded from a folder", where=parts.name)
-    found = Found(parts.path, parts.revision, parts.schedule.prediction_type)
+    found = Found(parts.path, parts.revision, prediction=parts.schedule.prediction_type)
     loading = _Loading(found, parts.device, torch.float32, download=False)
     return replace(loading.load(parts.name, parts.additions), seed=parts.seed)
 
@@ -388,7 +359,3 @@ def _record(kind: str, found: Found, **more: Any) -> Mapping[str, Any]:
         "licence": licence_of(folder),
         "hashes": hashes,
     } | more
-
-
-def _texts(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
-    return (str(given),) if isinstance(given, str | Path) else tuple(map(str, given))
