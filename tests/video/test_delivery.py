@@ -5,8 +5,13 @@ from fractions import Fraction
 import pytest
 from clips import make_clip
 
-from kinopaint.video import DeliveryPlan, check_delivery
+from kinopaint.errors import OutputError
+from kinopaint.video import DeliveryPlan, check_delivery, color, encoder, open_writer
 from kinopaint.video.delivery import OtherStreams, SoundPlan
+from kinopaint.video.encoder import VideoSink
+from kinopaint.video.passthrough import Passthrough
+from kinopaint.video.reader import open_here
+from kinopaint.video.target import Target
 
 SOUND = SoundPlan(21, Fraction(-1024, 48000), Fraction(20480, 48000))
 
@@ -74,3 +79,127 @@ def test_an_output_that_cannot_be_opened_is_a_mismatch(tmp_path):
 def test_a_truncated_output_is_a_mismatch(tmp_path, clip):
     (tmp_path / "a.mp4").write_bytes(clip.read_bytes()[:-200])
     assert not check_delivery(tmp_path / "a.mp4", PLAN).ok
+
+
+# What breaks between the pictures and the file is seen, whatever the format: here each part is broken on purpose.
+
+
+def lose_a_frame(monkeypatch):
+    write = VideoSink.write
+    monkeypatch.setattr(VideoSink, "write", lambda sink, image, f: None if f.index == 2 else write(sink, image, f))
+
+
+def move_frames(monkeypatch, *numbers):
+    write = VideoSink.write
+
+    def late(sink, image, frame):
+        by = round(Fraction(1, 50) / frame.time_base) if frame.index in numbers else 0
+        write(sink, image, replace(frame, pts=frame.pts + by))
+
+    monkeypatch.setattr(VideoSink, "write", late)
+
+
+def move_a_frame(monkeypatch):
+    move_frames(monkeypatch, 2)
+
+
+def move_the_first_frame(monkeypatch):
+    move_frames(monkeypatch, 0)
+
+
+def move_the_last_frame(monkeypatch):
+    move_frames(monkeypatch, 5)
+
+
+def prolong_the_last_frame(monkeypatch):
+    write = VideoSink.write
+    monkeypatch.setattr(VideoSink, "write", lambda sink, image, f: write(sink, image, replace(f, duration=Fraction(1))))
+
+
+def lose_a_packet_of_sound(monkeypatch):
+    write, lost = Passthrough._write, []
+
+    class Nowhere:
+        def mux_one(self, packet):
+            lost.append(packet)
+
+    def leaky(through, packet):
+        kept = through._output
+        if not lost:
+            through._output = Nowhere()
+        write(through, packet)
+        through._output = kept
+
+    monkeypatch.setattr(Passthrough, "_write", leaky)
+
+
+def shift_the_sound(monkeypatch):
+    write = Passthrough._write
+
+    def late(through, packet):
+        by = round(Fraction(1, 10) / packet.time_base)
+        first = through._routes[packet.stream_index].first
+        packet.pts, packet.dts = packet.pts + by, packet.dts + by
+        write(through, packet)
+        through._routes[packet.stream_index].first = Fraction(0) if first is None else first
+
+    monkeypatch.setattr(Passthrough, "_write", late)
+
+
+def tag_other_colours(monkeypatch):
+    monkeypatch.setattr(color, "BT709", 9)
+    monkeypatch.setattr(encoder, "BT709", 9)
+
+
+def stretch_the_pixels(monkeypatch):
+    add = VideoSink._add_video
+
+    def stretched(sink, *args):
+        stream = add(sink, *args)
+        monkeypatch.setattr(Target, "_planned_shape", Fraction(2))
+        return stream
+
+    monkeypatch.setattr(VideoSink, "_add_video", stretched)
+    finish = VideoSink.finish
+
+    def and_back(sink):
+        monkeypatch.setattr(Target, "_planned_shape", Fraction(1))
+        return finish(sink)
+
+    monkeypatch.setattr(VideoSink, "finish", and_back)
+
+
+def lose_the_transparency(monkeypatch):
+    monkeypatch.setattr(Target, "pixel_format", "bgr0")
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec", "harm", "sentence"),
+    [
+        *((ending, "auto", lose_a_frame, "frames: 5 in") for ending in (".mp4", ".mov", ".mkv", ".webm", ".gif")),
+        *((ending, "auto", move_a_frame, "time of frame 2") for ending in (".mp4", ".mkv", ".webm", ".gif")),
+        (".mp4", "auto", move_the_first_frame, "first time"),
+        (".mkv", "av1", move_the_last_frame, "last time"),
+        (".mov", "prores", prolong_the_last_frame, "duration"),
+        (".mkv", "auto", lose_a_packet_of_sound, "packets of sound 0: 20 in the output, 21 planned"),
+        (".mp4", "auto", shift_the_sound, "begin of sound 0"),
+        (".mp4", "auto", tag_other_colours, "colour: bt2020"),
+        (".webm", "auto", tag_other_colours, "colour: bt2020"),
+        (".mov", "prores", tag_other_colours, "colour: bt2020"),
+        (".mp4", "auto", stretch_the_pixels, "pixel shape: 2 in the output, 1 planned"),
+        (".mkv", "ffv1", lose_the_transparency, "transparency: False in the output, True planned"),
+    ],
+)
+def test_whatever_breaks_while_writing_is_seen(tmp_path, monkeypatch, ending, codec, harm, sentence):
+    seen = {"codec": "ffv1", "pixel_format": "bgra", "tags": None} if harm is lose_the_transparency else {}
+    steady = {"times": range(0, 240, 40), "time_base": Fraction(1, 1000), "last_duration": 40}
+    source = make_clip(tmp_path / "a.mkv", audio=["aac"], **steady, **seen)
+    harm(monkeypatch)
+    with open_here(source) as clip, open_writer(tmp_path / f"b{ending}", source=clip.info, codec=codec) as writer:
+        for frame in clip:
+            writer.write(frame.image, frame)
+        with pytest.raises(OutputError, match="KP-OUTPUT-DELIVERY") as caught:
+            writer.finish()
+    assert sentence in caught.value.what
+    assert caught.value.exit_code == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]

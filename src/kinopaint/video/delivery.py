@@ -145,10 +145,10 @@ def check_delivery(path: str | PathLike[str], plan: DeliveryPlan) -> DeliveryChe
         )
         if not equal
     ]
-    if not wrong:
+    if info.frame_count == plan.frames:
         wrong += _wrong_times(times, info, plan, shift)
-        for number, (found, planned) in enumerate(zip(sounds, plan.others.audio, strict=True)):
-            wrong += _wrong_sound(number, found, planned)
+    for number, (found, planned) in enumerate(zip(sounds, plan.others.audio, strict=False)):
+        wrong += _wrong_sound(number, found, planned)
     if sequence := find_sequence(path):
         wrong += _bad_pictures(sequence, (plan.width, plan.height))
     if info.truncated:
@@ -191,8 +191,8 @@ def _color(info: ClipInfo) -> str:
 
 
 def _wrong_times(times: NDArray[np.int64], info: ClipInfo, plan: DeliveryPlan, shift: Fraction) -> Iterator[str]:
-    """The first frame whose time is not the planned one, where more than the first and the last are known."""
-    for number, (found, planned) in enumerate(zip(times, plan.times or (), strict=False)):
+    """The first frame between the first and the last whose time is not the planned one, where these are known."""
+    for number, (found, planned) in enumerate(zip(times[1:-1], (plan.times or ())[1:], strict=False), start=1):
         there, wanted = int(found) * info.time_base + shift, planned * plan.time_base
         if abs(there - wanted) > plan.tick / 2:
             yield f"time of frame {number}: {there} in the output, {wanted} planned"
