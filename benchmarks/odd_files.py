@@ -19,11 +19,13 @@ from kinopaint.video import Limits, open_clip, open_writer
 def copied(path: Path, target: Path, *, allow_damaged: bool = False) -> str:
     """What happened, in a few words."""
     try:
-        with open_clip(path, allow_damaged=allow_damaged, limits=Limits(seconds=30)) as clip:
-            with open_writer(target, source=clip.info, overwrite=True) as writer:
-                for frame in clip:
-                    writer.write(frame.image, frame)
-                written = writer.finish()
+        with (
+            open_clip(path, allow_damaged=allow_damaged, limits=Limits(seconds=30)) as clip,
+            open_writer(target, source=clip.info, overwrite=True) as writer,
+        ):
+            for frame in clip:
+                writer.write(frame.image, frame)
+            written = writer.finish()
         info = clip.info
         notes = "; ".join(dict.fromkeys((*clip.warnings, *written.warnings)))
         told = f"{written.frames} frames of {info.width}x{info.height} delivered{': ' if notes else ''}{notes}"

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import os
 import socket
@@ -12,6 +13,7 @@ import pytest
 from clips import make_clip, picture, shared_file
 
 from kinopaint.errors import InputError, KinopaintError
+from kinopaint.video.limits import Guard, Limits
 from kinopaint.video.probe import scan
 from kinopaint.video.reader import open_here as open_clip
 
@@ -125,6 +127,55 @@ def test_a_numbered_name_does_not_open_the_sequence(tmp_path):
     assert scan(tmp_path / "a%d.png")[0].frame_count == 1
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\xef\xbb\xbf#EXTM3U\n",
+        b"\n \nffconcat version 1.0\n",
+        b"[playlist]\nFile1=/etc/passwd",
+        b"<ASX version=3>",
+        b"<smil>",
+        b'<?xml version="1.0" encoding="UTF-8"?><playlist xmlns="http://xspf.org/ns/0/">',
+    ],
+)
+def test_playlists_by_their_first_bytes(tmp_path, head):
+    (tmp_path / "a.mp4").write_bytes(head)
+    assert code_of(tmp_path / "a.mp4") == "KP-INPUT-PLAYLIST"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+        "[Reference]\nRef1=http://127.0.0.1:9/a.mp4?MSWMExt=.asf\n",
+        "RTSPtextRTSP://127.0.0.1:9/a\r\n",
+        "# a comment\nffconcat version 1.0\nfile real.mp4\n",
+        "<svg xmlns='http://www.w3.org/2000/svg'><image href='real.png'/></svg>",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_other_texts_that_name_something_else(tmp_path, text, encoding):
+    make_clip(tmp_path / "real.mp4")
+    (tmp_path / "a.sdp").write_bytes(text.encode(encoding))
+    assert code_of(tmp_path / "a.sdp") == "KP-INPUT-NOT-VIDEO"
+
+
+@pytest.mark.parametrize("name", ["up.mp4", "sub/../up.mp4"])
+def test_links_to_what_is_no_file(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    for target, code in ((tmp_path / "none", "MISSING"), ("/dev/zero", "DEVICE"), (tmp_path, "DIRECTORY")):
+        link = tmp_path / "up.mp4"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        assert code_of(tmp_path / name) == f"KP-INPUT-{code}"
+
+
+@pytest.mark.parametrize("head", [b"LZIP\x01", b"MSCF\0\0", b"PK\x05\x06", b"\0" * 0x8001 + b"CD001"])
+def test_more_archives(tmp_path, head):
+    (tmp_path / "a.mp4").write_bytes(head + bytes(100))
+    assert code_of(tmp_path / "a.mp4") == "KP-INPUT-ARCHIVE"
+
+
 def test_archives(tmp_path):
     clip = make_clip(tmp_path / "a.mp4")
     with zipfile.ZipFile(tmp_path / "b.mp4", "w") as archive:
@@ -205,6 +256,49 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b""))
     with pytest.raises(InputError, match=r"up to 67108864 pixels|60000x60000"):
         open_clip(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["gif", "bmp", "avi", "mkv", "ivf"])
+def test_bombs_of_other_kinds(tmp_path, kind):
+    """A file of some hundred bytes that asks for gigabytes."""
+    small = 64, 48
+    codec, pixel_format = {
+        "gif": ("gif", "rgb8"),
+        "bmp": ("bmp", "bgr24"),
+        "avi": ("ffv1", "yuv420p"),
+        "mkv": ("ffv1", "yuv420p"),
+        "ivf": ("libvpx-vp9", "yuv420p"),
+    }[kind]
+    clip = make_clip(tmp_path / f"a.{kind}", codec=codec, pixel_format=pixel_format, times=[0], tags=None)
+    data = clip.read_bytes()
+    written = {
+        "gif": (struct.pack("<HH", *small), struct.pack("<HH", 65535, 65535)),
+        "bmp": (struct.pack("<ii", *small), struct.pack("<ii", 60000, 60000)),
+        "avi": (struct.pack("<II", *small), struct.pack("<II", 60000, 60000)),
+        "mkv": (b"\xb0\x81\x40\xba\x81\x30", None),
+        "ivf": (struct.pack("<HH", *small), struct.pack("<HH", 65535, 65535)),
+    }[kind]
+    if kind == "mkv":  # the same number of bytes, so the sizes of the elements around stay right
+        assert data.count(written[0]) == 1
+        data = data.replace(written[0], b"\xb0\x82\xff\xff\xba\x80", 1)
+    else:
+        assert written[0] in data
+        data = data.replace(*written)
+    clip.write_bytes(data)
+    # Some formats say it twice, and the smaller one counts.
+    with contextlib.suppress(InputError), open_clip(clip, allow_damaged=True) as reader:
+        assert all(frame.image.size < 2**20 for frame in reader)
+
+
+def test_a_clip_that_grows_into_a_bomb(tmp_path):
+    """The first frame is small, a later one is larger than what is decoded."""
+    parts = [
+        make_clip(tmp_path / f"{n}.ts", size=size, times=[0, 3600], time_base=Fraction(1, 90000))
+        for n, size in enumerate([(64, 48), (640, 480)])
+    ]
+    (tmp_path / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(InputError, match=r"KP-INPUT-(DAMAGED|TOO-LARGE)"):
+        list(open_clip(tmp_path / "a.ts", guard=Guard(Limits(pixels=64 * 64))))
 
 
 def test_a_hostile_name_is_escaped_in_the_message(tmp_path):

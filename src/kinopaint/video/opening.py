@@ -35,8 +35,18 @@ _ARCHIVES = {
     b"\xfd7zXZ": "xz archive",
     b"BZh": "bzip2 archive",
     b"\x28\xb5\x2f\xfd": "zstd archive",
+    b"\x04\x22\x4d\x18": "lz4 archive",
+    b"LZIP": "lzip archive",
+    b"\x1f\x9d": "compress archive",
+    b"MSCF": "cabinet archive",
+    b"!<arch>\n": "ar archive",
+    b"070701": "cpio archive",
+    b"PK\x05\x06": "ZIP archive",
+    b"PK\x07\x08": "ZIP archive",
 }
-_PLAYLIST = re.compile(rb"\s*(#EXTM3U|ffconcat|\[playlist\]|<smil|<asx|<\?xml[^>]*>\s*<(MPD|playlist|smil))", re.I)
+_PLAYLIST = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(#EXTM3U|ffconcat|\[playlist\]|<smil|<asx|<\?xml[^>]*>\s*<(MPD|playlist|smil))", re.I
+)
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)", re.I | re.S)
 _IMAGES = {b"\x89PNG": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
 
@@ -74,6 +84,7 @@ def check_source(path: str | PathLike[str]) -> Path:
         with open(path, "rb") as file:
             head = file.read(4096)
             tar = file.seek(257) and file.read(5) == b"ustar"
+            disc = file.seek(0x8001) and file.read(5) == b"CD001"
     except OSError as error:
         raise InputError(
             "KP-INPUT-PERMISSION", f"cannot read the file: {error.strerror}", where=where, fix="check its permissions"
@@ -87,7 +98,13 @@ def check_source(path: str | PathLike[str]) -> Path:
             where=where,
             fix="give the video file itself",
         )
-    archive = "tar archive" if tar else next((name for magic, name in _ARCHIVES.items() if head.startswith(magic)), "")
+    archive = (
+        "tar archive"
+        if tar
+        else "disc image"
+        if disc
+        else next((name for magic, name in _ARCHIVES.items() if head.startswith(magic)), "")
+    )
     if archive:
         raise InputError("KP-INPUT-ARCHIVE", f"this is a {archive}", where=where, fix="unpack it and give the video")
     if kind := _text_kind(head):
