@@ -1,9 +1,10 @@
 """Mutated clips of every format through reader and writer: no hang, no crash, no traceback, no half result.
 
-    python benchmarks/fuzz.py                    2,000 mutants, about half an hour on one core
+    python benchmarks/fuzz.py                    2,000 mutants, each in a decoding process: ten minutes on one core
+    python benchmarks/fuzz.py --here             decoded in the process that copies them: half a minute
     python benchmarks/fuzz.py --only 1234        one of them again, with the traceback if there is one
 
-Each mutant is read by the decoding process and copied, sound included, into a new clip. It must end in one of two ways:
+Each mutant is read and copied, sound included, into a new clip. It must end in one of two ways:
 the copy is delivered, or a Kinopaint error says why not and nothing stands under the copy's name. The tests run the
 first hundred (tests/video/test_fuzz.py).
 """
@@ -28,6 +29,8 @@ import numpy as np
 
 from kinopaint.errors import InternalError, KinopaintError
 from kinopaint.video import ClipReader, Limits, open_clip, open_writer
+from kinopaint.video.limits import Guard
+from kinopaint.video.reader import open_here
 
 LIMITS = Limits(pixels=2**20, frames=2000, memory=2 * 2**30, seconds=20)
 PATIENCE = 180  # seconds for one mutant, all in all
@@ -173,6 +176,10 @@ class Outcome(NamedTuple):
 Open = Callable[[Path], ClipReader]
 
 
+def open_in_this_process(path: Path) -> ClipReader:
+    return open_here(path, guard=Guard(LIMITS), allow_damaged=True)
+
+
 def open_isolated(path: Path) -> ClipReader:
     return open_clip(path, limits=LIMITS, allow_damaged=True)
 
@@ -208,7 +215,7 @@ def outcome_of(number: int, seed: int, sources: list[Path], folder: Path, openin
     return Outcome(number, source.name, opened, said, round(time.monotonic() - begin, 2), fault)
 
 
-def _work(first: int, end: int, seed: int) -> None:
+def _work(first: int, end: int, seed: int, opening: Open) -> None:
     """The worker: one JSON line for each mutant."""
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "work"
@@ -216,14 +223,15 @@ def _work(first: int, end: int, seed: int) -> None:
         (Path(root) / "sources").mkdir()
         sources = write_sources(Path(root) / "sources")
         for number in range(first, end):
-            print(json.dumps(outcome_of(number, seed, sources, folder)), flush=True)
+            print(json.dumps(outcome_of(number, seed, sources, folder, opening)), flush=True)
 
 
-def outcomes(count: int, seed: int) -> Iterator[Outcome]:
+def outcomes(count: int, seed: int, *, here: bool) -> Iterator[Outcome]:
     """All mutants, in a process that is started again when it crashes or hangs: that is an outcome, too."""
     number = 0
     while number < count:
         command = [sys.executable, __file__, "--worker", str(number), str(count), "--seed", str(seed)]
+        command += ["--here"] if here else []
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert worker.stdout
         while True:
@@ -248,15 +256,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, metavar="NUMBER")
     parser.add_argument("--worker", nargs=2, type=int, metavar=("FIRST", "END"), help=argparse.SUPPRESS)
+    parser.add_argument("--here", action="store_true", help="without a process for decoding")
     given = parser.parse_args()
+    opening = open_in_this_process if given.here else open_isolated
     if given.worker:
-        _work(*given.worker, given.seed)
+        _work(*given.worker, given.seed, opening)
         return 0
     if given.only is not None:
-        _work(given.only, given.only + 1, given.seed)
+        _work(given.only, given.only + 1, given.seed, opening)
         return 0
     told: list[Outcome] = []
-    for each in outcomes(given.count, given.seed):
+    for each in outcomes(given.count, given.seed, here=given.here):
         told.append(each)
         if each.fault or each.seconds > LIMITS.seconds:
             print(each, flush=True)

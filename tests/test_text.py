@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kinopaint.text import LONGEST, shown, shown_html, to_json
+from kinopaint.text import LONGEST, shown, to_json
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2Jb\r\nKP-DONE\x7f\x9b31m \u202egnp.exe\u2066\u200b\ufeff\u2028 <script>\udcff"
 
@@ -25,10 +25,6 @@ def test_twice_is_as_once():
     long = shown("x" * 10_000_000)
     assert len(long) < LONGEST + 40
     assert long.endswith("(10000000 characters)")
-
-
-def test_html_is_text():
-    assert shown_html("<img src=\"x\" onerror='a'>&") == "&lt;img src=&quot;x&quot; onerror=&#x27;a&#x27;&gt;&amp;"
 
 
 @pytest.mark.parametrize("value", [{"title": HOSTILE, "n": [1, None, 1.5]}, "é\U0001f3ac", {"\x1b": "\u2029"}])

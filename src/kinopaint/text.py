@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
@@ -17,17 +16,12 @@ def shown(text: str | PathLike[str], longest: int = LONGEST) -> str:
 
     Line breaks, control characters (terminal sequences), marks that turn the direction of writing, and whatever else
     does not print are written as escapes; what is longer than `longest` is cut, and that is said. Doing it twice
-    changes nothing.
+    changes nothing. It does not make HTML: templates escape that.
     """
     whole = os.fspath(text)
     part = whole[:longest]
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in part)
     return safe if len(whole) <= longest else f"{safe}… ({len(whole)} characters)"
-
-
-def shown_html(text: str | PathLike[str], longest: int = LONGEST) -> str:
-    """The same for a place in HTML: an element's text or a quoted attribute."""
-    return html.escape(shown(text, longest))
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

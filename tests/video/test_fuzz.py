@@ -1,14 +1,7 @@
 """A hundred mutants of benchmarks/fuzz.py: each ends in a whole copy or in one clear error."""
 
 import pytest
-from benchmarks.fuzz import LIMITS, SOURCES, open_isolated, outcome_of, write_sources
-
-from kinopaint.video.limits import Guard
-from kinopaint.video.reader import open_here
-
-
-def open_in_this_process(path):
-    return open_here(path, guard=Guard(LIMITS), allow_damaged=True)
+from benchmarks.fuzz import SOURCES, open_in_this_process, open_isolated, outcome_of, write_sources
 
 
 @pytest.fixture(scope="module")
