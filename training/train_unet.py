@@ -254,7 +254,7 @@ def main() -> None:
             with open(args.out / "log.jsonl", "a") as log:
                 log.write(json.dumps(row) + "\n")
             print(row, flush=True)
-        if step % 1000 == 0:
+        if step % 500 == 0:
             save()
             last = time.time()
     save()

@@ -206,7 +206,13 @@ def relief(rgb: Array, height: Array, strength: float, gloss: float) -> Array:
 
 @dataclass(frozen=True)
 class Pass:
-    """One layer of brush strokes: lattice spacing, length, width, colour jitter (L, ab), tolerance."""
+    """One layer of brush strokes: lattice spacing, length, width, colour jitter (L, ab), tolerance.
+
+    A `regular` layer leaves nothing to chance: seeds stand on the lattice, light strokes lie over dark ones. With a
+    spacing of 8 px the strokes repeat with the autoencoder's cells, so that all but the turn of a stroke is the same in
+    every latent, and the turn follows from the picture: a small model learns that far sooner than strokes whose places
+    only a random table knows.
+    """
 
     spacing: float
     length: float
@@ -217,6 +223,7 @@ class Pass:
     only_detail: tuple[float, float] | None = None
     taper: bool = True
     complement: float = 0.0
+    regular: bool = False
 
 
 def paint(
@@ -226,7 +233,7 @@ def paint(
     rows, cols = source.shape[:2]
     rng = noise.generator(name)
     ny, nx = int(1024 / stroke.spacing), int(1024 / stroke.spacing)
-    jitter = rng.random((ny, nx, 10), dtype=np.float32)
+    jitter = np.full((ny, nx, 10), 0.5, np.float32) if stroke.regular else rng.random((ny, nx, 10), dtype=np.float32)
     gy, gx = np.mgrid[:ny, :nx].astype(np.float32)
     px = (gx + 0.5 + (jitter[..., 0] - 0.5)) * np.float32(stroke.spacing)
     py = (gy + 0.5 + (jitter[..., 1] - 0.5)) * np.float32(stroke.spacing)
@@ -267,7 +274,7 @@ def paint(
         shade[:, 1:] *= np.where(jitter[:, 9:10] < stroke.complement, np.float32(-0.6), np.float32(1))
     rgb = (to_rgb(shade[None])[0] * 255).astype(np.int32)
     widths = np.maximum(np.round(stroke.width * size), 0).astype(np.int32)
-    order = np.argsort(jitter[:, 6])
+    order = np.argsort(colour[:, 0] if stroke.regular else jitter[:, 6], kind="stable")
     canvas = np.ascontiguousarray((np.clip(ground, 0, 1) * 255).astype(np.uint8))
     ridge = np.ascontiguousarray(np.clip(height, 0, 255).astype(np.uint8))
     fixed = np.round(points * 16).astype(np.int32)

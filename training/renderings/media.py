@@ -11,6 +11,7 @@ from training.renderings.blocks import (
     Array,
     Pass,
     Source,
+    along,
     blur,
     cell_means,
     cells,
@@ -35,25 +36,31 @@ from training.renderings.blocks import (
 )
 from training.renderings.registry import adjusted, colour, medium, mix, painting
 
+# Patterns that repeat with the autoencoder's cells are the same in every latent, so that a small model learns them from
+# few examples; dots of another period or at a random phase it only blurs.
+CELL = 8
+
 
 @medium("oil painting")
 def oil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    k = draw.uniform(0.9, 1.25)
     rich = with_chroma(source.rgb, 1.25)
-    ground = kuwahara(rich, 4 * k, source.direction)
+    ground = kuwahara(rich, 4.5, source.direction)
+    angle = structure(source.rgb, 3.5, 20.0).angle
     canvas, height = ground, np.full(ground.shape[:2], 90, np.float32)
-    for i, (spec, pixels) in enumerate(
-        (
-            (Pass(7.5 * k, 36 * k, 10 * k, (7, 6), 0.18), ground),
-            (Pass(5 * k, 20 * k, 5.5 * k, (6, 5), 0.12, only_detail=(3, 8)), ground),
-            (Pass(2.6, 8, 2.4, (3, 3), 0.10, only_detail=(6, 12)), rich),
-        )
+    for spec, pixels in (
+        (Pass(CELL, 34, 9, tolerance=0.18, regular=True), ground),
+        (Pass(4, 16, 4, tolerance=0.12, only_detail=(4, 9), regular=True), ground),
+        (Pass(2, 7, 2.4, tolerance=0.10, only_detail=(7, 13), regular=True), rich),
     ):
-        canvas, height = paint(canvas, height, pixels, source.angle, source.detail, spec, source.noise, f"oil{i}")
-    canvas = mix(canvas, kuwahara(rich, 2.2, source.direction), 0.15)
-    bristles = source.noise.strokes("bristles", source.angle, 8)
-    canvas = canvas * (0.97 + 0.03 * bristles[..., None])
-    return relief(canvas, blur(height, 0.6) / 255 * 5 + 0.2 * bristles, 0.55, 0.14)
+        canvas, height = paint(canvas, height, pixels, angle, source.detail, spec, source.noise, "oil")
+    canvas = mix(streaked(canvas, height, angle, (7, 0, 3)), kuwahara(rich, 2.2, source.direction), 0.15)
+    return relief(canvas, blur(height, 0.8) / 255 * 4.5, 0.5, 0.14)
+
+
+def streaked(rgb: Array, height: Array, angle: Array, change: tuple[float, float, float]) -> Array:
+    """Change the shade (L, a, b) from the valleys between the strokes of `height` to their ridges."""
+    ridges = along(blur(height, 0.6) - blur(height, 5), angle, 5)
+    return to_rgb(to_lab(rgb) + np.clip(ridges / 22, -1, 1)[..., None] * np.array(change, np.float32))
 
 
 @medium("watercolor painting")
@@ -190,11 +197,10 @@ def hatch(shape: tuple[int, ...], angle: float, period: float, tone: Array, onse
 def pen_and_ink(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     light = local_contrast(lightness(kuwahara(source.rgb, 2.5, source.direction)), 0.3)
     tone = blur(1 - light, 0.8)
-    wobble = 1.1 * source.noise.smooth("wobble", 8)
-    lean = draw.uniform(-0.15, 0.15)
+    straight = np.zeros_like(tone)
     ink = np.zeros_like(tone)
-    for angle, onset in ((45, 0.28), (-45, 0.48), (8, 0.66), (88, 0.82)):
-        line = hatch(tone.shape, np.deg2rad(angle) + lean, 7.2, tone, onset, wobble)
+    for angle, period, onset in ((45, CELL / 2**0.5, 0.28), (-45, CELL / 2**0.5, 0.48), (0, CELL, 0.7)):
+        line = hatch(tone.shape, np.deg2rad(angle), period, tone, onset, straight)
         ink = 1 - (1 - ink) * (1 - line)
     ink = np.maximum(ink, smoothstep(0.86, 0.95, tone))
     ink = np.maximum(ink, lines(source.light, source.angle, 1.05, 0.985, 70))
@@ -281,6 +287,13 @@ def ukiyoe(source: Source, draw: np.random.Generator, paintings: dict[str, list[
     return out * (1 + 0.022 * noise.strokes("wood", 0.03, 25, 0.8) + 0.012 * noise.cold_press())[..., None]
 
 
+def dot_screen(shape: tuple[int, ...]) -> Array:
+    """Halftone screen in [0, 1] at 45 degrees: a dot in the corner and one in the middle of every cell."""
+    x, y = grid(shape)
+    turn = np.float32(2 * np.pi / CELL)
+    return (2 + np.cos((x + y) * turn) + np.cos((x - y) * turn)) / 4
+
+
 @medium("comic book")
 def comic(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     image = cv2.bilateralFilter(source.rgb, 7, 0.12, 5)
@@ -289,10 +302,7 @@ def comic(source: Source, draw: np.random.Generator, paintings: dict[str, list[A
     flat = posterise(light**0.9, 4, 0.06)
     lab[..., 0] = 100 * (0.12 + 0.88 * flat)
     lab[..., 1:] *= 1.6
-    period = 5.5
-    x, y = grid(light.shape)
-    u, v = (x + y) * np.float32(np.pi * 1.4142 / period), (x - y) * np.float32(np.pi * 1.4142 / period)
-    screen = (2 + np.cos(u) + np.cos(v)) / 4
+    screen = dot_screen(light.shape)
     tone = np.clip(1 - light, 0.1, 0.62)
     dots = smoothstep(-0.06, 0.06, screen - (1 - tone))
     middle = smoothstep(0.25, 0.40, 1 - light) * (1 - smoothstep(0.68, 0.82, 1 - light))
@@ -363,9 +373,7 @@ def pop_art(source: Source, draw: np.random.Generator, paintings: dict[str, list
     lab[..., 1:] *= 2.6
     label = smooth_labels(lab, to_lab(POP[None])[0], 1.8)
     flat, inner = blur(POP[label], 0.5), blur(POP_DOTS[label], 0.5)
-    x, y = grid(light.shape)
-    w = np.float32(np.pi * 1.4142 / draw.uniform(7.0, 8.0))
-    screen = (2 + np.cos((x + y) * w) + np.cos((x - y) * w)) / 4
+    screen = dot_screen(light.shape)
     dots = smoothstep(-0.06, 0.06, screen - (1 - np.clip(1.05 - light, 0.1, 0.62)))
     out = mix(flat, inner, dots * (1 - smoothstep(0.84, 0.93, light)))
     out = mix(out, colour(0.99, 0.98, 0.95), smoothstep(0.9, 0.97, light))
@@ -415,46 +423,29 @@ def impressionist(source: Source, draw: np.random.Generator, paintings: dict[str
 
 @medium("swirling post-impressionist painting (van Gogh)")
 def van_gogh(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    noise = source.noise
-    x, y = grid(source.light.shape)
-    base = (0.9 * noise.smooth("flow", 28)).astype(np.float32)
-    c, s = np.cos(2 * base), np.sin(2 * base)
-    table = noise.generator("vortices").random((16, 16, 4))
-    step = 88.0
-    for j in range(int(source.light.shape[0] / step) + 2):
-        for i in range(int(source.light.shape[1] / step) + 2):
-            a, b, size, turn = table[j % 16, i % 16]
-            dx, dy = x - np.float32((i + a - 0.25) * step), y - np.float32((j + b - 0.25) * step)
-            radius = 24 + 14 * size
-            pull = 2.4 * np.exp(-(dx * dx + dy * dy) / (2 * radius * radius))
-            spiral = np.arctan2(dy, dx) + np.pi / 2 + (0.22 if turn > 0.5 else -0.22)
-            c, s = c + pull * np.cos(2 * spiral), s + pull * np.sin(2 * spiral)
-    # Where the scene has large shapes, however faint, the strokes flow around them: a curve that the picture itself
-    # tells can be learned from far fewer examples than one that only the noise knows.
+    # The strokes flow around the large shapes of the scene, however faint, and curl where it gets lighter or darker:
+    # swirls that the picture itself tells.
     around = structure(blur(source.rgb, 5), 8.0, 24.0)
-    pull = 2.6 * around.anisotropy * smoothstep(0.15, 0.8, around.detail)
-    c, s = c + pull * np.cos(2 * around.angle + 0.3), s + pull * np.sin(2 * around.angle + 0.3)
-    swirl = (0.5 * np.arctan2(s, c)).astype(np.float32)
+    curl = 1.3 * np.tanh(7 * (blur(source.light, 9) - blur(source.light, 30)))
     weight = np.maximum(smoothstep(3.5, 9, source.detail), 0.85 * skin(source.lab))
-    angle = mix_angles(swirl, source.angle, weight)
-    goal = painting(paintings, "van-gogh", draw)
-    lab = to_lab(palette_map(source.rgb, goal, int(draw.integers(1 << 30)))(source.rgb, 0.5, 0.6))
+    angle = mix_angles((around.angle + 0.25 + curl).astype(np.float32), source.angle, weight)
+    goal = paintings["van-gogh"][0]
+    lab = to_lab(palette_map(source.rgb, goal, 0)(source.rgb, 0.5, 0.6))
     light = lab[..., 0:1] / 100
     lab[..., 1:] *= 1.5
     lab[..., 2:] += 16 * smoothstep(0.6, 0.9, light) - 18 * (1 - smoothstep(0.1, 0.5, light))
+    lab[..., 0] += 0.6 * (lab[..., 0] - blur(lab[..., 0], 6))
     image = to_rgb(lab)
-    out, height = 0.7 * image, np.full(image.shape[:2], 60, np.float32)
-    for i, brush in enumerate(
-        (
-            Pass(6, 44, 7, (10, 8), 0.3, 9),
-            Pass(6.5, 34, 4.6, (18, 10), 0.25, 9),
-            Pass(2.8, 9, 2.3, (6, 5), 0.2, 4, only_detail=(6, 12)),
-        )
+    out, height = 0.6 * image, np.full(image.shape[:2], 40, np.float32)
+    for brush in (
+        Pass(CELL, 44, 6, tolerance=0.3, segments=9, regular=True),
+        Pass(4, 9, 2.6, tolerance=0.2, segments=4, only_detail=(6, 12), regular=True),
     ):
-        out, height = paint(out, height, image, angle, source.detail, brush, noise, f"gogh{i}")
+        out, height = paint(out, height, image, angle, source.detail, brush, source.noise, "gogh")
+    out = streaked(out, height, angle, (15, 2, 16))
     ink = lines(source.light, source.angle, 1.5, 0.965, 40)
     out = mix(out, colour(0.07, 0.10, 0.24), 0.65 * ink)
-    return relief(out, height / 255 * 3.5, 0.46, 0.1)
+    return relief(out, blur(height, 0.7) / 255 * 3.5, 0.5, 0.1)
 
 
 @medium("mosaic of tiles")
@@ -527,7 +518,7 @@ def stained_glass(source: Source, draw: np.random.Generator, paintings: dict[str
 @medium("pixel art")
 def pixel_art(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     rows, cols = source.light.shape
-    size = 6
+    size = CELL
     image = kuwahara(with_chroma(source.rgb, 1.4), 2.5, source.direction)
     h, w = -(-rows // size), -(-cols // size)
     padded = cv2.copyMakeBorder(image, 0, h * size - rows, 0, w * size - cols, cv2.BORDER_REPLICATE)
@@ -559,7 +550,7 @@ def blueprint(source: Source, draw: np.random.Generator, paintings: dict[str, li
     for cut in (0.25, 0.42, 0.6, 0.78):
         slope = np.hypot(cv2.Sobel(calm, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(calm, cv2.CV_32F, 0, 1) / 8) + 2e-3
         ink = np.maximum(ink, 0.35 * np.clip(1.2 - np.abs(calm - cut) / slope, 0, 1))
-    ink = np.maximum(ink, 0.36 * hatch(light.shape, 0.785, 6.0, 1 - light, 0.55, np.zeros_like(light)))
+    ink = np.maximum(ink, 0.36 * hatch(light.shape, np.pi / 4, CELL / 2**0.5, 1 - light, 0.55, np.zeros_like(light)))
     ground = colour(0.055, 0.215, 0.50) * (1 + 0.06 * source.noise.turbulence("sheet")[..., None])
     x, y = grid(light.shape)
     net = np.zeros_like(light)
