@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 
 from kinopaint.engine.carry import pack_carry, unpack_carry
 from kinopaint.engine.components import Components
+from kinopaint.engine.load import Load, under
 from kinopaint.engine.run import Painted, Progress, stylize_windows
 from kinopaint.errors import InputError
 from kinopaint.job import Job
+from kinopaint.memory import choose_load, footprint, peak_memory
 from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
 from kinopaint.recipe import differences, make_recipe, write_sidecar
@@ -92,35 +94,38 @@ def stylize(
         delivered = None if job.restart else work.delivered()
         if not delivered:
             job.check_output(sidecar=sidecar)
-        with made_ready(job) as ready:
+        earlier = None if job.restart else delivered["recipe"] if delivered else work.recipe
+        with made_ready(job, Load.parse(earlier.get("load", "")) if earlier else None) as ready:
             recipe = make_recipe(ready)
             if delivered and differences(delivered["recipe"], recipe, delivery=True):
                 delivered = None
                 job.check_output(sidecar=sidecar)
-            begin = time.monotonic()
+            begin, expected = time.monotonic(), None
             if not delivered:
                 _writer(ready, work, recipe).abort()  # whether it can be written at all shows now, not after hours
                 work.begin(recipe, restart=job.restart)
                 for doubt in (*work.notes, *_doubts(ready, heard=progress is not None)):
                     warn(doubt)
-                _paint(ready, work, listen, warn)
+                expected = _paint(ready, work, listen, warn)
                 delivered = _deliver(ready, work, recipe, warn)
             result = _complete(job, work, delivered, sidecar=sidecar)
         spent = time.monotonic() - begin
-        listen({"event": "done", "output": str(job.place), "frames": result.frames, "seconds": spent})
+        told = {"seconds": spent, "memory": peak_memory(ready.parts.device)}
+        told |= {"expected_seconds": expected, "expected_memory": ready.expected_memory}
+        listen({"event": "done", "output": str(job.place), "frames": result.frames, **told})
         return result
 
 
-def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str], None]) -> None:
-    """Paint the windows that are not in the work folder yet."""
-    clip, done = ready.clip, work.frames
+def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str], None]) -> float | None:
+    """Paint the windows that are not in the work folder yet; returns the seconds that the first one lets expect."""
+    clip, done, begin, expected = ready.clip, work.frames, time.monotonic(), None
     told = {"frames": clip.expected_frames, **_settings_told(ready), "work_size": list(ready.sizes.padded)}
     listen({"event": "start", **told, "frames_done": done})
     if work.painted:
-        return
+        return None
     carry = work.carry()
     windows = painted_windows(
-        replace(ready, parts=in_float32(ready.parts)) if work.fallbacks else ready,
+        _fallen_back(ready, [each["step"] for each in work.fallbacks]),
         clip,
         on_progress=_teller(listen, time.monotonic(), done),
         resume_at=work.windows,
@@ -129,10 +134,24 @@ def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str
     for window in windows:
         if window.fallback:
             first = window.window.fresh_numbers[0]
-            warn(f"{ready.parts.dtype} gave no usable picture at frame {first}; going on in {window.fallback}")
+            why = "no usable picture" if "float32" in window.fallback else "out of memory"
+            warn(f"{why} at frame {first}; going on with {window.fallback}")
         carry = pack_carry(window.carry, ready.method) if hasattr(ready.method, "start") else None
         work.keep(to_pictures(window.frames), carry, window.fallback)
+        if expected is None:
+            painted = len(window.frames)
+            expected = (time.monotonic() - begin) * (clip.expected_frames - done) / painted
     work.finish_painting()
+    return expected
+
+
+def _fallen_back(ready: Ready, changes: list[str]) -> Ready:
+    """With all that an interrupted run had to change, so that it goes on as it would have."""
+    parts, words = ready.parts, [word for change in changes for word in change.split("; ")]
+    if "float32" in words:
+        parts = in_float32(parts)
+    loads = [load for load in map(Load.parse, words) if load is not None]
+    return replace(ready, parts=under(loads[-1] if loads else ready.parts.load, parts))
 
 
 def _deliver(ready: Ready, work: WorkFolder, recipe: dict[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
@@ -301,11 +320,15 @@ class Ready:
     method: Any
     sizes: SizePlan
     cuts: tuple[int, ...] = ()  # frames that begin a shot
+    expected_memory: int | None = None  # peak in bytes, as the planner predicts it
 
 
 @contextmanager
-def made_ready(job: Job) -> Iterator[Ready]:
-    """Check that the model is there, open the clip, load the model: what is quick to find out comes first."""
+def made_ready(job: Job, load: Load | None = None) -> Iterator[Ready]:
+    """Check that the model is there, open the clip, load the model: what is quick to find out comes first.
+
+    `load` is what an earlier run of the same job computed at once; None: the planner chooses.
+    """
     job.check_model()
     asked = job.selection
     with open_clip(
@@ -328,7 +351,10 @@ def made_ready(job: Job) -> Iterator[Ready]:
             work_size=job.work_size,
             multiple=parts.autoencoder.factor,
         )
-        yield Ready(job, clip, parts, job.method(parts.recommended.get(job.method_name, {})), sizes, cuts)
+        method = job.method(parts.recommended.get(job.method_name, {}))
+        found = footprint(parts, sizes.padded[1], sizes.padded[0])
+        load = choose_load(found, parts.device, job.memory, load)
+        yield Ready(job, clip, under(load, parts), method, sizes, cuts, found.peak(load))
 
 
 def painted_windows(

@@ -45,6 +45,7 @@ class Job:
     fps: Fraction | None
     device: str
     dtype: str
+    memory: int | None
     size: str
     work_size: str
     codec: str
@@ -87,6 +88,7 @@ class Job:
         no_audio: bool = False,
         device: str = "auto",
         dtype: str = "auto",
+        memory: str | int | None = None,
         download: bool = False,
         shots: str | PathLike[str] | Sequence[int | str | Fraction] = "auto",
         allow_damaged: bool = False,
@@ -97,6 +99,7 @@ class Job:
         **fields: Any,
     ) -> Job:
         """Check every setting. Raises SettingsError that names the first one that cannot be."""
+        from kinopaint.memory import parse_memory
         from kinopaint.models.added import Additions
         from kinopaint.models.placement import choose_device, choose_dtype
 
@@ -116,6 +119,7 @@ class Job:
             fps=None if fps is None else parse_rate(fps),
             device=device,
             dtype=dtype,
+            memory=parse_memory(memory),
             size=size,
             work_size=work_size,
             codec=codec,
@@ -172,7 +176,7 @@ class Job:
         Where things are, on what they run, and how to treat what is there is not in it.
         """
         apart = {"input", "output", "prompt", "method_name", "given", "presets", "selection"}
-        apart |= {"model", "device", "dtype", "download", "overwrite", "resume", "restart", "keep_work"}
+        apart |= {"model", "device", "dtype", "memory", "download", "overwrite", "resume", "restart", "keep_work"}
         others = {name: value for name, value in vars(self).items() if name not in apart}
         return {
             "prompt": self.prompt.text,

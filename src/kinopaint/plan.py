@@ -1,7 +1,8 @@
 """What a run would do, without doing it: `kinopaint stylize … --plan`.
 
-Frames, windows and sizes are counted. Time and memory are measured in a trial: the method denoises one window of grey
-frames with one step and with two; what the second adds is the cost of a step, the rest that of encoding and decoding.
+Frames, windows and sizes are counted. Time is measured in a trial: the method denoises one window of grey
+frames with one step and with more; what these add is the cost of a step, the rest that of encoding and decoding. The
+peak of memory is that of the planner (kinopaint.memory).
 Where a single frame already takes seconds, the trial is made with one frame and scaled by their number.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +45,7 @@ class Plan:
     dtype: str
     seconds: float
     memory: int | None
+    load: str
     disk: int
     whole_trial: bool
 
@@ -62,7 +63,7 @@ class Plan:
             "sizes": sizes,
             "model calls": f"{self.calls} ({self.steps} steps), {self.samples} pictures through the network",
             "time": f"about {clock(self.seconds)} on {self.device} in {self.dtype} (from a timed trial: {trial})",
-            "memory": f"{memory} (peak of the trial, weights included)",
+            "memory": f"{memory} at the peak, all included, with {self.load}",
             "disk": f"about {max(self.disk, 1e5) / 1e6:.1f} MB (the source's bytes per pixel)",
         }
         return "\n".join([*(f"{name:<12} {text}" for name, text in lines.items()), "nothing was written"])
@@ -97,9 +98,11 @@ def make_plan(ready: Ready) -> Plan:
     windows, shown = len(lengths), sum(lengths)  # frames through the network, context counted again
     whole = min(cut.size, frames)
 
-    # The fewest steps of which one is made, and two: with strength 0.5 these are 2 and 4.
+    # The fewest steps of which one is made, and a whole round of full and reused ones more: with strength 0.5 twice as
+    # many.
     share = getattr(ready.method, "strength", 1.0)
-    few, more = (math.ceil(made / share) if share else made for made in (1, 2))
+    round_ = max(ready.job.profile.cache_every, getattr(ready.method, "clip_every", 1))
+    few, more = (math.ceil(made / share) if share else made for made in (1, 1 + round_))
     first = _trial(ready, 1, few).seconds  # warms up, too
     tried = whole if first * whole < TRIAL_SECONDS else 1
     once, twice = _trial(ready, tried, few), _trial(ready, tried, more)
@@ -125,7 +128,8 @@ def make_plan(ready: Ready) -> Plan:
         device=str(ready.parts.device),
         dtype=str(ready.parts.dtype).removeprefix("torch."),
         seconds=grown(once.seconds, twice.seconds) / tried * shown,
-        memory=_peak(ready.parts.device),
+        memory=ready.expected_memory,
+        load=str(ready.parts.load),
         disk=round(info.size_bytes * frames / info.frame_count * pixels),
         whole_trial=tried == whole,
     )
@@ -151,14 +155,3 @@ def _trial(ready: Ready, frames: int, steps: int) -> _Trial:
     if parts.device.type == "cuda":
         torch.cuda.synchronize(parts.device)
     return _Trial(time.perf_counter() - begin, counting.calls, counting.samples)
-
-
-def _peak(device: torch.device) -> int | None:
-    """Peak memory so far in bytes: of the device if it has its own, else of this process; None if it cannot be told."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

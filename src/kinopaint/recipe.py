@@ -71,6 +71,7 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
         },
         "given": sorted(job.given),
         "profile": job.profile.told(parts),
+        "load": str(parts.load),
         "model": {
             "name": job.model if job.model == "mini" or parts.revision else Path(job.model).name,
             "revision": parts.revision,

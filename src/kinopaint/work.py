@@ -105,6 +105,11 @@ class WorkFolder:
         return sum(entry["frames"] for entry in self._windows)
 
     @property
+    def recipe(self) -> Mapping[str, Any] | None:
+        """What the work here was begun with; None if there is none."""
+        return next((entry["recipe"] for entry in self.journal.entries if entry["kind"] == "start"), None)
+
+    @property
     def painted(self) -> bool:
         """Whether these are all windows of the clip."""
         return any(entry["kind"] == "painted" for entry in self.journal.entries)

@@ -51,7 +51,12 @@ def _told(event: Event) -> str:
         return f"{event['frames_done']}{of} frames, {clock(event['eta_s'])} left"
     if kind == "warning":
         return f"warning: {event['message']}"
-    return f"{event['output']}: {event['frames']} frames in {clock(event['seconds'])}"
+    line = f"{event['output']}: {event['frames']} frames in {clock(event['seconds'])}"
+    if event.get("expected_seconds") is not None:
+        line += f" (the first window let expect {clock(event['expected_seconds'])})"
+    if event.get("memory") and event.get("expected_memory"):
+        line += f", peak {event['memory'] / 1e6:.0f} MB ({event['expected_memory'] / 1e6:.0f} planned)"
+    return line
 
 
 def _say(text: str) -> None:

@@ -85,6 +85,10 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16 (default: auto)"
     )
 
+    model.add_argument(
+        "--memory", metavar="SIZE", help="ceiling, such as 8GB, of the process or the GPU (default: what is free)"
+    )
+
     add_method_fields(parser, method, get_method(method))
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the method; repeatable"

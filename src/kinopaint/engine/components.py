@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinopaint.engine.denoiser import Backbone, Text
+from kinopaint.engine.load import Load
 from kinopaint.engine.schedule import NoiseSchedule
 from kinopaint.types import Frames
 
@@ -123,6 +124,7 @@ class Components:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     seed: int = 0
+    load: Load = field(default_factory=Load)  # how much is computed at once
     structure: Structure | None = None
     picture_prompts: tuple[PicturePrompt, ...] = ()  # one for each image adapter of the backbone
     added: tuple[Mapping[str, Any], ...] = ()  # what was put on the model (LoRA, ControlNet, …), for the recipe

@@ -12,8 +12,9 @@ from kinopaint.engine.components import Components
 from kinopaint.engine.denoiser import Backbone, Condition
 from kinopaint.engine.faults import Fault, WatchedAutoencoder, find_fault
 from kinopaint.engine.interventions import FeatureHook, Intervention
+from kinopaint.engine.load import is_out_of_memory, under
 from kinopaint.engine.schedule import Step
-from kinopaint.errors import ModelError, ShapeError
+from kinopaint.errors import InternalError, ModelError, ShapeError
 from kinopaint.types import Clip, Frame, Frames, Latents, Prompt, Window, WindowPlan
 
 Shared = TypeVar("Shared")
@@ -68,7 +69,8 @@ OnProgress = Callable[[Progress], None]
 class Painted(NamedTuple):
     """A window with its fresh `frames` restyled, and the `carry` after it (None for methods without one).
 
-    `fallback` says what had to be changed for this window and all later ones: "float32", or "" for nothing.
+    `fallback` says what had to be changed for this window and all later ones: "float32", a smaller load, both with
+    "; " between, or "" for nothing.
     """
 
     window: Window
@@ -99,7 +101,9 @@ def stylize_windows(
 
     `exact` gives the parts in full precision: a window with a fault (`kinopaint.engine.faults`) is done again with
     them, and so are all later ones. Raises ModelError (KP-RESULT-NONFINITE, KP-RESULT-FLAT) that names the frames if
-    that does not help, ShapeError if the method returns another number of frames than the window has fresh ones.
+    that does not help. If memory runs out, the window is done again with a smaller load (`kinopaint.engine.load`), and
+    so are all later ones; InternalError (KP-MEMORY) if the smallest is too much. ShapeError if the method returns
+    another number of frames than the window has fresh ones.
     """
     shared = method.prepare(clip, prompt, parts)
     chained = cast("ChainedMethod[Any, Any]", method) if hasattr(method, "start") else None
@@ -121,15 +125,38 @@ def stylize_windows(
             )
         return result, following, find_fault(result, window.frames[window.fresh], latents_finite=autoencoder.finite)
 
+    def painted(window: Window, changes: list[str]) -> tuple[Frames, Any, Fault | None]:
+        """Run with less and less at once until memory suffices, and stay there."""
+        nonlocal parts
+        while True:
+            try:
+                return run(window)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                smaller = parts.load.smaller()
+                if smaller is None:
+                    raise InternalError(
+                        "KP-MEMORY",
+                        f"out of memory with {parts.load}",
+                        where=_named(window.fresh_numbers),
+                        fix="use a smaller --work-size",
+                    ) from error
+            parts = under(smaller, parts)  # after the handler: the traceback held what had been computed
+            changes.append(str(smaller))
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
     for window in method.windows.cut(frames, clip.cuts):
         if window.index < resume_at:
             continue
-        fallback = ""
-        result, following, fault = run(window)
+        changes: list[str] = []
+        result, following, fault = painted(window, changes)
         if fault and exact and parts.dtype != torch.float32:
-            fallback, parts, exact = "float32", exact(), None
+            changes.append("float32")
+            parts, exact = under(parts.load, exact()), None
             shared = method.prepare(clip, prompt, parts)
-            result, following, fault = run(window)
+            result, following, fault = painted(window, changes)
         if fault:
             raise ModelError(
                 fault.code,
@@ -140,7 +167,7 @@ def stylize_windows(
         carry = following
         if on_progress:
             on_progress(Progress(window.index + 1, window.fresh_numbers[-1] + 1, clip.count, 0, 1, 0))
-        yield Painted(window, result, carry, fallback)
+        yield Painted(window, result, carry, "; ".join(changes))
 
 
 def _named(numbers: Sequence[int]) -> str:

@@ -1,5 +1,8 @@
 """Between frames and latents: diffusers' `AutoencoderKL` and `AutoencoderTiny` behind one protocol."""
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +14,8 @@ from torch import Tensor
 from kinopaint.errors import ShapeError
 from kinopaint.models.layers import quicken
 from kinopaint.types import Frames
+
+_TILING = ("use_tiling", "tile_sample_min_size", "tile_latent_min_size")  # diffusers' names
 
 
 class DiffusersAutoencoder:
@@ -24,7 +29,7 @@ class DiffusersAutoencoder:
         module: Any = network
         self.network = module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         quicken(module)
-        self.batch = batch
+        self.batch, self.tile = batch, 0
         config = module.config
         self.is_tiny = isinstance(network, AutoencoderTiny)
         self.latent_channels: int = config.latent_channels
@@ -33,6 +38,12 @@ class DiffusersAutoencoder:
         self.scale = float(config.scaling_factor if scale is None else scale)
         self._gain = float(config.scaling_factor) / self.scale  # of the network's latents over the raw ones
         self.shift = float(config.get("shift_factor") or 0.0)
+
+    def sized(self, frames: int, tile: int = 0) -> "DiffusersAutoencoder":
+        """This autoencoder with so many frames at a time, in tiles of so many pixels a side (0: whole frames)."""
+        twin = copy.copy(self)
+        twin.batch, twin.tile = frames, tile
+        return twin
 
     def encode(self, frames: Frames) -> Float[Tensor, "frame channel latent_height latent_width"]:
         """Raw latents in fp32: the mode of the posterior, not scaled.
@@ -45,7 +56,8 @@ class DiffusersAutoencoder:
                 f"frames are {width}x{height}; both sides must be multiples of {self.factor}",
                 fix="pad the frames and crop the result",
             )
-        return torch.cat([self._encode(part) for part in self._parts(frames)])
+        with self._tiled():
+            return torch.cat([self._encode(part) for part in self._parts(frames)])
 
     def _encode(self, frames: Tensor) -> Tensor:
         result = self.network.encode(frames)
@@ -59,7 +71,24 @@ class DiffusersAutoencoder:
     def decode(self, latents: Float[Tensor, "frame channel latent_height latent_width"]) -> Frames:
         """Frames of *scaled* latents, in fp32; values may leave [-1, 1] a little."""
         raw = (latents / self.scale + self.shift) / self._gain
-        return torch.cat([self.network.decode(part, return_dict=False)[0].float() for part in self._parts(raw)])
+        with self._tiled():
+            return torch.cat([self.network.decode(part, return_dict=False)[0].float() for part in self._parts(raw)])
+
+    @contextmanager
+    def _tiled(self) -> Iterator[None]:
+        """Have the network work in tiles for a while, if they are asked for."""
+        if not self.tile:
+            yield
+            return
+        before = {name: getattr(self.network, name) for name in _TILING}
+        sizes = (True, self.tile, self.tile // self.factor)
+        try:
+            for name, value in zip(_TILING, sizes, strict=True):
+                setattr(self.network, name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self.network, name, value)
 
     def _parts(self, tensor: Tensor) -> list[Tensor]:
         moved = tensor.to(self.network.device, self.network.dtype).contiguous(memory_format=torch.channels_last)

@@ -97,6 +97,13 @@ class DiffusersBackbone:
         branches = tuple(condition.branch for condition in conditions)
         words = _TextCall(self._words, [condition.text.states for condition in conditions])
         watched = bool(interventions or features)
+        if not watched and self.batch < terms and terms > 1:  # not even one frame's branches fit: one by one
+            return torch.cat(
+                [
+                    self.predict(latents if latents.ndim == 4 else latents[branch], step, [condition])
+                    for branch, condition in enumerate(conditions)
+                ]
+            )
         share = frames if watched else max(1, self.batch // terms)
         hints = [torch.stack(each) for each in zip(*(condition.hints for condition in conditions), strict=True)]
         outputs = []
@@ -121,6 +128,12 @@ class DiffusersBackbone:
                 )[0]
             outputs.append(output.float().view(terms, count, *output.shape[1:]))
         return self._as_noise(torch.cat(outputs, dim=1), latents, step)
+
+    def sized(self, samples: int) -> "DiffusersBackbone":
+        """This network with at most so many pictures in one call."""
+        twin = copy.copy(self)
+        twin.batch = samples
+        return twin
 
     def caching(self, every: int) -> "DiffusersBackbone":
         """This network, with deep features reused (see FeatureCache); calls that somebody watches, that ask for
