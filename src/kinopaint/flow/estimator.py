@@ -7,7 +7,7 @@ from kinopaint.types import Flow, Frames
 
 @runtime_checkable
 class FlowEstimator(Protocol):
-    """Dense motion between two frames of a video."""
+    """Dense motion between two frames of a video; may be asked from several threads at once."""
 
     @property
     def identity(self) -> str:

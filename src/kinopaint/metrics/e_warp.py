@@ -22,7 +22,7 @@ def e_pair(
     seen = visible.sum()
     if not seen:
         return None
-    total = ((now - warped).abs() * visible).sum() / seen
+    total = (now - warped).abs_().mul_(visible).sum() / seen
     return float(total / now.shape[1] if channel_reduction == "mean" else total)
 
 

@@ -13,4 +13,4 @@ def l_temporal(earlier: Frames, later_warped: Frames, visible: Mask) -> float | 
     `later_warped` and `visible` lie on the earlier frame's grid.
     """
     seen = visible.sum()
-    return float(((later_warped - earlier).abs() * visible).sum() / (seen * earlier.shape[1])) if seen else None
+    return float((later_warped - earlier).abs_().mul_(visible).sum() / (seen * earlier.shape[1])) if seen else None

@@ -3,8 +3,10 @@
 Memory holds the first frame and the last ten of each video at the flow's size, never the whole clip.
 """
 
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinopaint.flow import DisFlow, FlowEstimator, FlowPair, flow_pair, warp
+from kinopaint.flow import DisFlow, FlowEstimator, FlowPair, warp
 from kinopaint.metrics.catalogue import CATALOGUE, SAME_AS
 from kinopaint.metrics.colour_drift import colour_drift, mean_lab
 from kinopaint.metrics.content import content
@@ -85,9 +87,9 @@ class Words:
 
 @dataclass(frozen=True)
 class _View:
-    """A frame at the flow's size, values in [0, 1], and what the encoder made of it."""
+    """A frame at the flow's size, and what the encoder made of it."""
 
-    small: Frames
+    small: Picture
     embedding: Tensor | None = None
     tokens: Tensor | None = None
 
@@ -123,26 +125,36 @@ def measure(
     words = _words(encoder, prompt, source_prompt)
     made = References() if references else None
     rows: dict[str, _Row] = {}
-    sources: deque[Frames] = deque(maxlen=GAP)
-    first: Frames | None = None
+    earlier: deque[Picture] = deque(maxlen=GAP)  # source frames at the flow's size
+    first: Picture | None = None
     times: list[float] = []
     size: Size = (0, 0)
-    for moment in moments:
-        if not times:
-            size = flow_size([_size(picture) for picture in (moment.source, *moment.results.values())], short_side)
-        times.append(moment.time)
-        small = resize(moment.source, size)
-        now = _tensor(small)
-        motion = _motion(estimator, now, sources, first)
-        pictures = {SOURCE: moment.source, **moment.results}
-        if made is not None:
-            pictures |= made.of(small, motion.previous)
-        views = _views(pictures, size, encoder)
-        for name, picture in pictures.items():
-            row = rows.setdefault(name, _Row())
-            row.add(*comparable(picture, moment.source), views[name], views[SOURCE], motion, words)
-        sources.append(now)
-        first = now if first is None else first
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for moment in moments:
+            if not times:
+                size = flow_size([_size(picture) for picture in (moment.source, *moment.results.values())], short_side)
+            times.append(moment.time)
+            small = resize(moment.source, size)
+            motion = _motion(estimator, small, earlier, first, pool)
+            pictures = {SOURCE: moment.source, **moment.results}
+            if made is not None:
+                pictures |= made.of(small, motion.previous)
+            views = _views(pictures, size, encoder)
+            jobs = [
+                pool.submit(
+                    rows.setdefault(name, _Row()).add,
+                    *comparable(picture, moment.source),
+                    views[name],
+                    views[SOURCE],
+                    motion,
+                    words,
+                )
+                for name, picture in pictures.items()
+            ]
+            for job in jobs:
+                job.result()
+            earlier.append(small)
+            first = small if first is None else first
     rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
     why = _reasons(len(times), rate, no_encoder if encoder is None else "", words)
     return Measurement(dict(_finished(rows, rate, why)), tuple(at - times[0] for at in times), rate, size)
@@ -189,23 +201,24 @@ class _Row:
         self.recent.append(now)
         self.first = self.first or now
 
-    def _along_motion(self, now: _View, motion: _Motion) -> Values:
+    def _along_motion(self, view: _View, motion: _Motion) -> Values:
         values: Values = dict.fromkeys(
             ("e_warp_previous", "e_warp_first", "l_temporal", "l_temporal_10", "warp_error_lai", "pixel_mse", "step")
         )
-        if (pair := motion.previous) is not None:
-            previous = self.recent[-1].small
-            before, after = warp(previous, pair.backward), warp(now.small, pair.forward)
-            values["e_warp_previous"] = e_pair(now.small, before, pair.visible_later)
-            values["pixel_mse"] = pixel_mse(now.small, before, pair.inside_later)
-            values["step"] = luminance_step(now.small, before, pair.visible_later)
-            values["l_temporal"] = l_temporal(previous, after, pair.visible_earlier)
-            values["warp_error_lai"] = warp_error_lai(previous, after, pair.visible_earlier)
-        if (pair := motion.first) is not None and self.first is not None:
-            values["e_warp_first"] = e_pair(now.small, warp(self.first.small, pair.backward), pair.visible_later)
-        if (pair := motion.gap) is not None:
-            after = warp(now.small, pair.forward)
-            values["l_temporal_10"] = l_temporal(self.recent[0].small, after, pair.visible_earlier)
+        if self.first is None or motion.previous is None or motion.first is None:
+            return values
+        now, previous, first = (_tensor(each.small) for each in (view, self.recent[-1], self.first))
+        pair = motion.previous
+        before, after = warp(previous, pair.backward), warp(now, pair.forward)
+        values["e_warp_previous"] = e_pair(now, before, pair.visible_later)
+        values["pixel_mse"] = pixel_mse(now, before, pair.inside_later)
+        values["step"] = luminance_step(now, before, pair.visible_later)
+        values["l_temporal"] = l_temporal(previous, after, pair.visible_earlier)
+        values["warp_error_lai"] = warp_error_lai(previous, after, pair.visible_earlier)
+        values["e_warp_first"] = e_pair(now, warp(first, motion.first.backward), motion.first.visible_later)
+        if (pair_10 := motion.gap) is not None:
+            after = warp(now, pair_10.forward)
+            values["l_temporal_10"] = l_temporal(_tensor(self.recent[0].small), after, pair_10.visible_earlier)
         return values
 
     def _embedded(self, now: _View, source: _View, words: Words | None) -> Values:
@@ -266,30 +279,42 @@ def _reasons(frames: int, rate: float, no_encoder: str, words: Words | None) -> 
     return why
 
 
-def _motion(estimator: FlowEstimator, now: Frames, earlier: Sequence[Frames], first: Frames | None) -> _Motion:
+def _motion(
+    estimator: FlowEstimator, now: Picture, earlier: Sequence[Picture], first: Picture | None, pool: Executor
+) -> _Motion:
     """Flow to the previous, the first and the tenth frame before, as far as they exist; none is estimated twice."""
     if not earlier or first is None:
         return _Motion(None, None, None)
-    previous = _pair(estimator, now, earlier[-1])
-    to_first = previous if earlier[-1] is first else _pair(estimator, now, first)
-    gap = None
-    if len(earlier) == GAP:
-        gap = to_first if earlier[0] is first else _pair(estimator, now, earlier[0])
-    return _Motion(previous, to_first, gap)
-
-
-def _pair(estimator: FlowEstimator, later: Frames, earlier: Frames) -> FlowPair:
-    return flow_pair(estimator, later * 2 - 1, earlier * 2 - 1)
+    wanted = [earlier[-1], first, *([earlier[0]] if len(earlier) == GAP else [])]
+    frames = {id(frame): _tensor(frame) * 2 - 1 for frame in wanted}
+    here = _tensor(now) * 2 - 1
+    jobs = {
+        key: (pool.submit(estimator.estimate, here, there), pool.submit(estimator.estimate, there, here))
+        for key, there in frames.items()
+    }
+    pairs = {key: FlowPair(backward.result(), forward.result()) for key, (backward, forward) in jobs.items()}
+    previous, to_first, *gap = [pairs[id(frame)] for frame in wanted]
+    # Masks are made once, here, not by every row that comes to need them at the same time.
+    masks: list[Callable[[], object]] = [
+        lambda: previous.visible_later,
+        lambda: previous.visible_earlier,
+        lambda: previous.inside_later,
+        lambda: to_first.visible_later,
+        *(lambda pair=pair: pair.visible_earlier for pair in gap),
+    ]
+    for job in [pool.submit(mask) for mask in masks]:
+        job.result()
+    return _Motion(previous, to_first, gap[0] if gap else None)
 
 
 def _views(pictures: Mapping[str, Picture], size: Size, encoder: PairEncoder | None) -> dict[str, _View]:
-    small = {name: _tensor(resize(picture, size)) for name, picture in pictures.items()}
+    small = {name: resize(picture, size) for name, picture in pictures.items()}
     if encoder is None:
-        return {name: _View(tensor) for name, tensor in small.items()}
+        return {name: _View(picture) for name, picture in small.items()}
     embedded = encoder.embed_pictures(list(pictures.values()))
     return {
-        name: _View(tensor, embedded.pooled[place], embedded.tokens[place])
-        for place, (name, tensor) in enumerate(small.items())
+        name: _View(picture, embedded.pooled[place], embedded.tokens[place])
+        for place, (name, picture) in enumerate(small.items())
     }
 
 

@@ -10,4 +10,4 @@ from kinopaint.types import Frames, Mask
 def pixel_mse(now: Frames, previous_warped: Frames, inside: Mask) -> float | None:
     """Mean squared difference over pixels inside and channels; None if there is no such pixel."""
     within = inside.sum()
-    return float(((now - previous_warped).square() * inside).sum() / (within * now.shape[1])) if within else None
+    return float((now - previous_warped).square_().mul_(inside).sum() / (within * now.shape[1])) if within else None
