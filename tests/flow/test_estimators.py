@@ -1,14 +1,16 @@
 """DIS finds known motion with the promised sign; RAFT says what it needs; the cache changes nothing but time."""
 
 import sys
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from kinopaint.engine.cache import DiskCache, content_key
-from kinopaint.errors import SettingsError
+from kinopaint.errors import ModelError, SettingsError
 from kinopaint.flow import CachedFlow, DisFlow, FlowEstimator, RaftFlow, flow_pair, warp
 from kinopaint.models.pixels import to_pictures
 
@@ -65,6 +67,62 @@ def test_raft_without_torchvision_says_how_to_get_it(monkeypatch):
         RaftFlow()
     assert raised.value.code == "KP-EXTRA-RAFT"
     assert "kinopaint[raft]" in raised.value.fix
+
+
+class FakeRaft(torch.nn.Module):
+    """Says how the frames came in: flow is 10 x (second - first), and the last of `num_flow_updates`."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, first, second, num_flow_updates):
+        assert all(side % 8 == 0 and side >= 128 for side in first.shape[-2:])
+        flow = self.scale * (second - first)[:, :2]
+        return [torch.full_like(flow, torch.nan)] * (num_flow_updates - 1) + [flow]
+
+
+@pytest.fixture
+def torchvision(monkeypatch, tmp_path):
+    """A stand-in for torchvision, which is no dependency of the tests."""
+    optical_flow = ModuleType("torchvision.models.optical_flow")
+    optical_flow.raft_large = lambda weights: FakeRaft()
+    published = SimpleNamespace(url="https://example.invalid/raft-123.pth")
+    optical_flow.Raft_Large_Weights = SimpleNamespace(DEFAULT=published)
+    models = ModuleType("torchvision.models")
+    models.optical_flow = optical_flow
+    for name, module in (("torchvision", ModuleType("torchvision")), ("torchvision.models", models)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    save_file({"scale": torch.tensor(10.0)}, tmp_path / "raft.safetensors")
+    return tmp_path
+
+
+def test_raft_pads_calls_target_first_and_crops(torchvision):
+    raft = RaftFlow(weights=torchvision / "raft.safetensors")
+    assert isinstance(raft, FlowEstimator)
+    target, source = torch.rand(2, 2, 3, 37, 150, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(raft.estimate(target, source), 10 * (source - target)[:, :2])
+
+
+def test_raft_identity_changes_with_weights_and_settings(torchvision):
+    file = torchvision / "raft.safetensors"
+    first, fewer = RaftFlow(weights=file).identity, RaftFlow(weights=file, updates=6).identity
+    save_file({"scale": torch.tensor(11.0)}, file)
+    assert len({first, fewer, RaftFlow(weights=file).identity, RaftFlow().identity}) == 4
+
+
+def test_raft_without_fitting_weights_says_what_to_do(torchvision):
+    frames = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(ModelError, match="local cache") as raised:
+        RaftFlow().estimate(frames, frames)
+    assert raised.value.code == "KP-MODEL-NOT-CACHED"
+    save_file({"other": torch.tensor(1.0)}, torchvision / "other.safetensors")
+    with pytest.raises(ModelError, match="not the weights of RAFT large"):
+        RaftFlow(weights=torchvision / "other.safetensors").estimate(frames, frames)
+    (torchvision / "broken.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(ModelError, match="cannot be read"):
+        RaftFlow(weights=torchvision / "broken.safetensors").estimate(frames, frames)
 
 
 class Counting:

@@ -76,7 +76,7 @@ class RaftFlow:
         except RuntimeError as error:
             raise ModelError(
                 "KP-MODEL-MISFIT",
-                f"these are not the weights of RAFT {self.size}: {error}",
+                f"these are not the weights of RAFT {self.size}: {str(error)[:200]} …",
                 where=str(self._weights or self._published.url),
                 fix="use torchvision's weights of this size",
             ) from error
