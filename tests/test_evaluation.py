@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from functools import partial
 
 import av
 import cv2
@@ -13,11 +14,14 @@ from tests.clips import write_clip
 
 import kinopaint
 from kinopaint.errors import InputError, ModelError, QualityGateError, SettingsError
-from kinopaint.evaluation import evaluate, evaluate_all
+from kinopaint.evaluation import evaluate as evaluate_with_shots
+from kinopaint.evaluation import evaluate_all
 from kinopaint.metrics.psnr import psnr
 from kinopaint.models import mini_path
 from kinopaint.models.clip import has_pair
 from kinopaint.video import open_clip
+
+evaluate = partial(evaluate_with_shots, shots="off")  # finding cuts decodes once more
 
 
 def rewrite(source, path, change=lambda picture, index: picture, *, rate=Fraction(12), times=None):
@@ -70,7 +74,7 @@ def test_a_clip_against_itself(source):
     report = evaluate(source, source)
     assert report.metrics["psnr"] == 100
     assert report.metrics["ssim"] == pytest.approx(1, abs=1e-6)
-    assert report.metrics["sharpness_ratio"] == 1
+    assert report.metrics["sharpness_ratio"] == pytest.approx(1)
     assert report.metrics["e_warp_excess"] == 0
 
 
@@ -136,6 +140,28 @@ def test_times_that_do_not_pair_are_refused_with_the_frame(source, tmp_path):
 def test_a_coarser_clock_and_a_later_start_still_pair(source, tmp_path):
     coarse = rewrite(source, tmp_path / "coarse.mkv", times=[1 + round(index / 12, 2) for index in range(12)])
     assert evaluate(source, coarse).metrics["psnr"] == 100
+
+
+def test_an_image_sequence_has_the_source_s_rate(source, tmp_path):
+    with open_clip(source) as clip:
+        for frame in clip:
+            cv2.imwrite(str(tmp_path / f"{frame.index:03d}.png"), frame.image[..., ::-1])
+    report = evaluate(source, tmp_path / "%03d.png")
+    assert report.metrics["psnr"] == 100
+    with pytest.raises(InputError, match="shows this frame"):
+        evaluate(source, tmp_path / "%03d.png", fps=25)
+
+
+def test_the_first_frame_of_a_shot_is_not_among_the_worst(source, tmp_path):
+    def cut(picture, index):
+        return picture if index < 6 else picture // 3
+
+    jump = rewrite(source, tmp_path / "jump.mkv", cut)
+    assert evaluate(source, jump).worst[0].frame == 6
+    report = evaluate(source, jump, shots=[6])
+    assert report.cuts == (6,)
+    assert all(worst.frame != 6 for worst in report.worst)
+    assert any("scene cuts (1)" in note for note in report.notes)
 
 
 def test_pictures_can_be_evaluated(tmp_path):

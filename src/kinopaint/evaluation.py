@@ -26,9 +26,11 @@ from kinopaint.metrics.measure import SHORT_SIDE, SOURCE, Moment, measure
 from kinopaint.metrics.references import REFERENCES
 from kinopaint.metrics.worst import WorstFrame, worst_frames
 from kinopaint.settings import whole
+from kinopaint.text import shown
 from kinopaint.video import ClipReader, open_clip
-from kinopaint.video.opening import shown
-from kinopaint.video.timecode import Selection, Time
+from kinopaint.video.sequence import find_sequence
+from kinopaint.video.shotlist import kept_cuts, parse_shots
+from kinopaint.video.timecode import Selection, Time, parse_rate
 
 if TYPE_CHECKING:
     from kinopaint.metrics.encoder import PairEncoder
@@ -42,7 +44,8 @@ PROGRESS_INTERVAL = 0.5  # seconds between two events
 class Evaluation:
     """`metrics` of the result, `source_metrics` of the untouched source where it has its own, `references` of the
     videos in `kinopaint.metrics.references`, by name; None is undefined, and `undefined` says why. `per_frame` has one
-    entry per frame, `times` are in seconds from the first frame. `encoder` made the CLIP-type scores.
+    entry per frame, `times` are in seconds from the first frame, `cuts` the frames that begin a new shot of the source.
+    `encoder` made the CLIP-type scores.
     """
 
     source: Path
@@ -59,6 +62,7 @@ class Evaluation:
     source_metrics: dict[str, float | None]
     per_frame: dict[str, list[float | None]]
     source_per_frame: dict[str, list[float | None]]
+    cuts: tuple[int, ...]
     worst: tuple[WorstFrame, ...]
     undefined: dict[str, str]
     references: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class Evaluation:
             "references": self.references,
             "undefined": self.undefined,
             "notes": list(self.notes),
+            "cuts": list(self.cuts),
             "worst": [frame.as_dict() for frame in self.worst],
             "times": list(self.times),
             "per_frame": self.per_frame,
@@ -116,6 +121,8 @@ def evaluate_all(
     start: Time = None,
     end: Time = None,
     every: int | str = 1,
+    fps: Time = None,
+    shots: str | PathLike[str] | Sequence[int | str | Fraction] = "auto",
     references: bool = False,
     flow: FlowEstimator | None = None,
     short_side: int | str = SHORT_SIDE,
@@ -126,6 +133,8 @@ def evaluate_all(
     """Measure several results of one source in a single pass, which estimates the flow once.
 
     `start`, `end` and `every` name the part of the source that was restyled, as in `stylize`; results are read whole.
+    `fps` is the rate of image sequences; without it a result that is one has the source's. `shots` are the source's
+    scene cuts, as in `stylize`: the worst frames are judged within their shot.
     `source_prompt` is the source's caption for Fra-Acc. `clip` is a model for the CLIP-type scores (`load_clip`);
     without it the embedded pair, whose scores compare only among themselves. `references` adds videos that game
     metrics. `progress` is called with the events `progress` and `warning` of `stylize`; without it warnings are
@@ -135,15 +144,25 @@ def evaluate_all(
     KP-EVALUATE-SHAPE if a result has another shape than its source, and the codes of `open_clip`.
     """
     every = whole("every", every, at_least=1)
+    marks = parse_shots(shots)
+    rate = None if fps is None else parse_rate(fps)
     short_side = whole("short_side", short_side, at_least=16)
     encoder, lacking = _encoder(clip, device=device, download=download)
     estimator = flow or DisFlow()
     names = {f"result {place}": Path(result) for place, result in enumerate(results)}
     with ExitStack() as stack, warnings.catch_warnings(record=progress is not None) as caught:
-        original = stack.enter_context(open_clip(source, start=start, end=end, every=every))
-        readers = {name: stack.enter_context(open_clip(path)) for name, path in names.items()}
+        numbered = find_sequence(source) is not None
+        original = stack.enter_context(
+            open_clip(source, start=start, end=end, every=every, fps=rate if numbered else None)
+        )
+        rate = rate or original.info.rate / every
+        readers = {
+            name: stack.enter_context(open_clip(path, fps=rate if find_sequence(path) else None))
+            for name, path in names.items()
+        }
         for reader in readers.values():
             _check_pair(original, reader)
+        cuts = kept_cuts(original, marks)
         found = measure(
             _reporting(_moments(original, readers), original.expected_frames, progress),
             flow=estimator,
@@ -156,12 +175,13 @@ def evaluate_all(
         )
     if encoder is not None and encoder.own:
         lacking = "the CLIP-type scores are of the embedded pair and compare only among themselves"
+    across = f"pairs of frames across the source's scene cuts ({len(cuts)}) count like any other" if cuts else ""
     heard = [str(warning.message) for warning in caught or ()]
     own = found.rows[SOURCE]
     made = []
     for name, path in names.items():
         row = found.rows[name]
-        notes = (lacking, *heard, *original.warnings, *readers[name].warnings)
+        notes = (lacking, across, *heard, *original.warnings, *readers[name].warnings)
         made.append(
             Evaluation(
                 source=Path(source),
@@ -178,7 +198,8 @@ def evaluate_all(
                 source_metrics={key: own.metrics[key] for key, about in CATALOGUE.items() if about.of_source},
                 per_frame=row.per_frame,
                 source_per_frame=own.per_frame,
-                worst=worst_frames(row.per_frame, own.per_frame, found.times),
+                cuts=cuts,
+                worst=worst_frames(row.per_frame, own.per_frame, found.times, cuts),
                 undefined=row.undefined,
                 references={key: found.rows[key].metrics for key in (SOURCE, *REFERENCES)} if references else {},
                 notes=tuple(dict.fromkeys(note for note in notes if note)),

@@ -52,12 +52,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     part.add_argument("--start", metavar="TIME", help="seconds or hours:minutes:seconds (default: the beginning)")
     part.add_argument("--end", metavar="TIME", help="seconds or hours:minutes:seconds (default: the end)")
     part.add_argument("--every", default="1", metavar="N", help="each N-th frame (default: 1)")
+    part.add_argument(
+        "--fps",
+        metavar="RATE",
+        help="pictures per second of an image sequence (default: 25; of a result: the source's)",
+    )
+    part.add_argument(
+        "--shots",
+        default="auto",
+        metavar="WHAT",
+        help="scene cuts: auto, off, or a file, as in stylize (default: auto)",
+    )
 
 
 def settings(given: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `kinopaint.evaluate` for what was given."""
     names = (
         "prompt", "source_prompt", "clip", "download", "device", "short_side", "references", "start", "end", "every",
+        "fps", "shots",
     )  # fmt: skip
     return {name: getattr(given, name) for name in names}
 
@@ -121,6 +133,7 @@ def show(evaluation: Evaluation) -> None:
     from rich.table import Table
 
     from kinopaint.metrics.catalogue import CATALOGUE, SAME_AS
+    from kinopaint.text import shown as shown_text
 
     console = Console()
     if not console.is_terminal:
@@ -147,7 +160,7 @@ def show(evaluation: Evaluation) -> None:
         place = f"frame {worst.frame} at {worst.time:.2f} s"
         console.print(escape(f"look at {place}: {worst.why} ({worst.metric} {worst.value:.4g})"))
     for note in evaluation.notes:
-        console.print(escape(f"note: {note}"))
+        console.print(escape(f"note: {shown_text(note)}"))
 
 
 def _number(value: float | None) -> str:

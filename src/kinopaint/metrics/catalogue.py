@@ -31,7 +31,7 @@ CATALOGUE: dict[str, About] = {
     "e_warp_previous": About("lower", "0 to 3", "the part of e_warp from frame to frame", "steadiness", True),
     "e_warp_first": About("lower", "0 to 3", "the part of e_warp against the first frame", "steadiness", True),
     "l_temporal": About("lower", "0 to 1", "mean change along the motion, gap 1", "steadiness", True),
-    "l_temporal_10": About("lower", "0 to 1", "the same over a gap of 10 frames", "steadiness", True),
+    "l_temporal_10": About("lower", "0 to 1", "the same over a gap of 10 frames, each fifth frame", "steadiness", True),
     "warp_error_lai": About("lower", "0 to 1", "squared change along the motion, visible pixels", "steadiness", True),
     "pixel_mse": About("lower", "0 to 1", "squared change along the motion, all pixels", "steadiness", True),
     "flicker": About("lower", "levels², from 0", "luminance energy above 4 Hz along the motion", "steadiness", True),

@@ -42,6 +42,7 @@ Values = dict[str, float | None]
 
 SOURCE = "source"
 GAP = 10  # frames, of l_temporal_10
+GAP_EVERY = 5  # frames from one such pair to the next: they change slowly, and their flow would be a third of it
 SHORT_SIDE = 512  # pixels, at which flow is estimated and followed
 
 
@@ -135,7 +136,8 @@ def measure(
                 size = flow_size([_size(picture) for picture in (moment.source, *moment.results.values())], short_side)
             times.append(moment.time)
             small = resize(moment.source, size)
-            motion = _motion(estimator, small, earlier, first, pool)
+            spans_gap = len(times) > GAP and (len(times) - 1 - GAP) % GAP_EVERY == 0
+            motion = _motion(estimator, small, earlier, first, pool, spans_gap=spans_gap)
             pictures = {SOURCE: moment.source, **moment.results}
             if made is not None:
                 pictures |= made.of(small, motion.previous)
@@ -188,11 +190,12 @@ class _Row:
     def add(
         self, picture: Picture, against: Picture, now: _View, source: _View, motion: _Motion, words: Words | None
     ) -> None:
+        own = sharpness(picture)
         values: Values = {
             "psnr": psnr(picture, against),
             "ssim": ssim(picture, against),
-            "sharpness": sharpness(picture),
-            "sharpness_of_source": sharpness(against),
+            "sharpness": own,
+            "sharpness_of_source": own if picture is against else sharpness(against),
             **self._along_motion(now, motion),
             **self._embedded(now, source, words),
         }
@@ -280,12 +283,18 @@ def _reasons(frames: int, rate: float, no_encoder: str, words: Words | None) -> 
 
 
 def _motion(
-    estimator: FlowEstimator, now: Picture, earlier: Sequence[Picture], first: Picture | None, pool: Executor
+    estimator: FlowEstimator,
+    now: Picture,
+    earlier: Sequence[Picture],
+    first: Picture | None,
+    pool: Executor,
+    *,
+    spans_gap: bool,
 ) -> _Motion:
-    """Flow to the previous, the first and the tenth frame before, as far as they exist; none is estimated twice."""
+    """Flow to the previous and the first frame, and if asked for to the tenth before; none is estimated twice."""
     if not earlier or first is None:
         return _Motion(None, None, None)
-    wanted = [earlier[-1], first, *([earlier[0]] if len(earlier) == GAP else [])]
+    wanted = [earlier[-1], first, *([earlier[0]] if spans_gap else [])]
     frames = {id(frame): _tensor(frame) * 2 - 1 for frame in wanted}
     here = _tensor(now) * 2 - 1
     jobs = {

@@ -22,17 +22,27 @@ def ssim(result: UInt8[np.ndarray, "height width 3"], source: UInt8[np.ndarray, 
         return None
     if result is source:
         return 1.0
+    channels = zip(cv2.split(result), cv2.split(source), strict=True)
+    return min(1.0, sum(_of_channel(*pair) for pair in channels) / 3)
+
+
+def _of_channel(result: NDArray[Any], source: NDArray[Any]) -> float:
     # Around 128, so that squares keep their digits in single precision.
-    x, y = result.astype(np.float32) - 128, source.astype(np.float32) - 128
-    mean_x, mean_y = _blurred(x), _blurred(y)
-    variances = _blurred(x * x + y * y) - mean_x * mean_x - mean_y * mean_y
-    covariance = _blurred(x * y) - mean_x * mean_y
+    x, y = result.astype(np.float32), source.astype(np.float32)
+    x -= 128
+    y -= 128
+    mean_x, mean_y, products = _blurred(x), _blurred(y), _blurred(x * y)
+    squares = _blurred(x * x + y * y)
+    covariance = products - mean_x * mean_y
+    variances = squares - mean_x * mean_x
+    variances -= mean_y * mean_y
     mean_x += 128
     mean_y += 128
-    structure = (2 * covariance + _C2) / (variances + _C2)
-    lightness = (2 * mean_x * mean_y + _C1) / (mean_x * mean_x + mean_y * mean_y + _C1)
+    similarity = (2 * covariance + _C2) / (variances + _C2)
+    similarity *= 2 * mean_x * mean_y + _C1
+    similarity /= mean_x * mean_x + mean_y * mean_y + _C1
     edge = _WINDOW // 2
-    return min(1.0, float((structure * lightness)[edge:-edge, edge:-edge].mean(dtype=np.float64)))
+    return float(similarity[edge:-edge, edge:-edge].mean(dtype=np.float64))
 
 
 def _blurred(values: NDArray[np.float32]) -> NDArray[np.float32]:
