@@ -179,6 +179,23 @@ def test_a_sequence_gives_a_sequence_with_its_recipe_beside_it(model_folder, tmp
     assert recipe["delivery"]["ok"]
 
 
+def test_a_sequence_whose_run_was_stopped_after_its_naming_is_recognised(model_folder, tmp_path):
+    (tmp_path / "in").mkdir()
+    for number, picture in enumerate(pictures(3)):
+        cv2.imwrite(str(tmp_path / "in" / f"{number}.png"), picture)
+
+    def run(**more):
+        settings = {"model": model_folder, "steps": 1, "dtype": "float32", **more}
+        return kinopaint.stylize(tmp_path / "in", "oil", tmp_path / "out" / "%d.png", **settings)
+
+    first = run(keep_work=True)
+    assert (tmp_path / "out.kinopaint").is_dir()
+    assert run().delivery == first.delivery
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "out.json"]
+    with pytest.raises(OutputError, match="KP-OUTPUT-EXISTS"):
+        run()
+
+
 def test_a_recipe_that_must_be_written_beside_the_result_overwrites_nothing(clip, model_folder, tmp_path):
     (tmp_path / "a.gif.json").write_text("precious")
     with pytest.raises(OutputError, match=r"KP-OUTPUT-EXISTS.*recipe"):

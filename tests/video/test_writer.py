@@ -426,6 +426,36 @@ def test_subtitles_are_converted_where_the_container_forbids_them(tmp_path, name
     assert len(said) == (0 if codec == stored else 2)
 
 
+@pytest.mark.parametrize(("ending", "kept"), [(".mkv", 1), (".mp4", 0)])
+def test_fonts_of_subtitles_are_kept_where_the_container_can(tmp_path, ending, kept):
+    clip = with_subtitles(tmp_path / "a.mkv", "ass")
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "b.mkv"), "w") as out:
+        routes = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        out.add_attachment("a.ttf", "font/ttf", b"\0\1\0\0font")
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = routes[packet.stream_index]
+                out.mux(packet)
+    written, _ = restyle(tmp_path / "b.mkv", tmp_path / f"c{ending}")
+    with av.open(str(written.output)) as file:
+        assert [(s.name, bytes(s.data)) for s in file.streams.attachments] == kept * [("a.ttf", b"\0\1\0\0font")]
+    assert any("left behind" in warning for warning in written.warnings) == (not kept)
+
+
+def test_language_and_title_of_the_picture_are_kept(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv")
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "b.mkv"), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        stream.metadata.update({"language": "fre", "title": "la sc\u00e8ne"})
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    written, _ = restyle(tmp_path / "b.mkv", tmp_path / "c.mkv")
+    (painted,) = probe(written.output).streams
+    assert (painted.language, painted.title) == ("fre", "la sc\u00e8ne")
+
+
 def test_subtitles_are_cut_to_the_range(tmp_path):
     written, _ = restyle(with_subtitles(tmp_path / "a.mkv", "subrip"), tmp_path / "b.mkv", start=0.1)
     assert [time for time, _ in read_packets(written.output, "subtitle")] == [Fraction(120, 1000)]

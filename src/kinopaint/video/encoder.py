@@ -65,6 +65,9 @@ class VideoSink:
             self._stream = self._add_video(codec, size, options, source.rate)
             if self._palette is None:
                 self._stream.codec_context.sample_aspect_ratio = target.sample_aspect_ratio
+            painted = source.streams[source.video_index]
+            named = {"language": painted.language, "title": painted.title}
+            self._stream.metadata.update({key: value for key, value in named.items() if value})
             if target.alpha and target.codec == "vp9":
                 self._stream.metadata["alpha_mode"] = "1"  # players look here before they decode
             if self._palette is None:

@@ -70,9 +70,10 @@ class Passthrough:
             if stream.index not in self._routes:
                 stream.discard = Discard.all
         # MP4 keeps the names of chapters in a data stream of their own, which comes without packets.
-        dropped = [s for s in source.streams if s.kind == "attachment" or (s.kind == "data" and s.packets)]
-        if dropped:
-            self.warnings.append(f"{len(dropped)} data or attachment streams are left behind")
+        lost = sum(s.kind == "attachment" or (s.kind == "data" and s.packets > 0) for s in source.streams)
+        lost -= self._attach(output) if muxer == "matroska" else 0
+        if lost:
+            self.warnings.append(f"{lost} data or attachment streams are left behind")
         self._packets = self._demux()
         self._next: av.Packet | None = next(self._packets, None)
         self._moved = 0
@@ -157,6 +158,13 @@ class Passthrough:
         target.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title", "handler_name")})
         target.disposition = stream.disposition
         return _Route(info, target, encoder, converter)
+
+    def _attach(self, output: OutputContainer) -> int:
+        """Hand over attached files, which are the fonts of subtitles; returns their number."""
+        attached = [stream for stream in self._input.streams.attachments if stream.data]
+        for stream in attached:
+            output.add_attachment(stream.name or "font", stream.mimetype or "application/octet-stream", stream.data)
+        return len(attached)
 
     def _demux(self) -> Generator[av.Packet, None, None]:
         """Packets of the kept streams that overlap the span, in the file's order."""
