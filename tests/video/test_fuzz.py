@@ -23,3 +23,8 @@ def test_the_sources_themselves_are_copied(sources, tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.fuzz.mutate", lambda data, rng: data)
     outcomes = [outcome_of(number, 0, sources, tmp_path, open_in_this_process) for number in range(len(sources))]
     assert [(each.name, each.said, each.fault) for each in outcomes if each.said != "delivered"] == []
+
+
+@pytest.mark.parametrize(("seed", "number"), [(0, 185), (1, 1093)])
+def test_mutants_that_were_faults_once(sources, tmp_path, seed, number):
+    assert outcome_of(number, seed, sources, tmp_path, open_in_this_process).fault == ""

@@ -137,9 +137,9 @@ def open_container(path: Path, limits: Limits | None = None) -> InputContainer:
         if isinstance(error, MemoryError):  # says nothing about the file
             raise
         if cut := find_cut(path):
-            raise truncated(path, cut.found) from None
+            raise truncated(path, cut.found, rest=False) from None
         if container_by_magic(head) or isinstance(error, EOFError):
-            raise damaged(path, f"it looks like a video but cannot be opened ({error.strerror})") from None
+            raise damaged(path, f"it looks like a video but cannot be opened ({error.strerror})", rest=False) from None
         raise not_video(path, "unknown data") from None
 
 
@@ -152,21 +152,27 @@ def not_video(path: str | PathLike[str], kind: str) -> InputError:
     )
 
 
-def truncated(path: str | PathLike[str], found: str) -> InputError:
+_AGAIN = "copy or download it again"
+_REST = f"{_AGAIN}, or use --allow-damaged to render what it still holds"
+
+
+def truncated(path: str | PathLike[str], found: str, *, rest: bool = True) -> InputError:
+    """`rest`: whether anything is left to render."""
     return InputError(
         "KP-INPUT-TRUNCATED",
         f"the file is cut off: {found}",
         where=shown(path),
-        fix="copy or download it again, or use --allow-damaged to render what it still holds",
+        fix=_REST if rest else _AGAIN,
     )
 
 
-def damaged(path: str | PathLike[str], found: str, where: str = "") -> InputError:
+def damaged(path: str | PathLike[str], found: str, where: str = "", *, rest: bool = True) -> InputError:
+    """`rest`: whether anything is left to render."""
     return InputError(
         "KP-INPUT-DAMAGED",
         f"the file is damaged: {found}",
         where=shown(path) + where,
-        fix="copy or download it again, or use --allow-damaged to render what it still holds",
+        fix=_REST if rest else _AGAIN,
     )
 
 

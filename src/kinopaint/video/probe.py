@@ -160,7 +160,7 @@ def scan(
         picture = packets.pictures.get(stream.index)
         cut = find_cut(absolute) if picture is None else None
         if cut:
-            raise truncated(absolute, f"{cut.found}, and no frame is left")
+            raise truncated(absolute, f"{cut.found}, and no frame is left", rest=False)
         if not len(times):
             raise InputError(
                 "KP-INPUT-NO-FRAMES",
@@ -172,7 +172,8 @@ def scan(
             limit = (
                 "" if stream.codec_context.width else f" (pictures of up to {guard.limits.pixels} pixels are decoded)"
             )
-            raise damaged(absolute, f"its first packets cannot be decoded as {_codec(stream)}{limit}")
+            found = f"its first packets cannot be decoded as {_codec(stream)}{limit}"
+            raise damaged(absolute, found, rest=False)
         return _describe(absolute, container, stream, packets, times, picture), times
 
 
@@ -269,6 +270,8 @@ class _Packets:
             self.error = error.strerror or str(error)
 
     def _decode_first(self, packet: av.Packet) -> None:
+        if packet.stream.type != "video":  # a damaged file may number its streams anew on the way
+            return
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
