@@ -12,6 +12,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from kinopaint.engine.denoiser import Text
 from kinopaint.errors import ModelError
+from kinopaint.text import shown
 
 
 class ClipText:
@@ -45,7 +46,9 @@ class ClipText:
     def _run(self, texts: Sequence[str], **more: Any) -> Any:
         for text in texts:
             if cut := self.beyond_limit(text):
-                warnings.warn(f"the text encoder reads {self.max_tokens} tokens; it will not see: {cut}", stacklevel=3)
+                warnings.warn(
+                    f"the text encoder reads {self.max_tokens} tokens; it will not see: {shown(cut)}", stacklevel=3
+                )
         tokens = self.tokenizer(
             list(texts), padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
         ).to(self.model.device)
