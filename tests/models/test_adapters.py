@@ -172,13 +172,21 @@ def test_leaving_an_adapter_gives_back_the_very_same_network(folder, latents, st
     write_alpha_in_the_head(parts, tmp_path / "lora.safetensors")
     unet = parts.backbone.unet
     lora = read_lora(tmp_path / "lora.safetensors", {"unet": unet})
-    tree, weights, plain = repr(unet), dict(unet.named_parameters()), predicted(parts, latents, step)
+    words = [Condition("style", parts.text_encoder.encode(["oil"])[0])]  # the same words: what is kept of them must go
+
+    def ours():
+        return parts.backbone.predict(latents, step, words)
+
+    tree, weights, plain = repr(unet), dict(unet.named_parameters()), ours()
     with parts.backbone.adapted(lora) as backbone:
         assert backbone is parts.backbone
-        assert not torch.allclose(predicted(parts, latents, step), plain)
+        inside = ours()
+    fused = load(folder, lora=tmp_path / "lora.safetensors")
+    assert torch.allclose(inside[0], predicted(fused, latents, step), atol=1e-5)
+    assert not torch.allclose(inside, plain)
     assert repr(unet) == tree
     assert all(weight is weights[name] for name, weight in unet.named_parameters())
-    assert torch.equal(predicted(parts, latents, step), plain)
+    assert torch.equal(ours(), plain)
 
 
 def test_full_precision_again_keeps_the_additions(folder, latents, step, tmp_path):

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from kinopaint.engine.components import Components
     from kinopaint.models.hashes import weight_hashes
     from kinopaint.models.loading import in_float32, load_model
+    from kinopaint.models.lora_file import read_lora
 
-__all__ = ["Components", "in_float32", "load_model", "mini_path", "weight_hashes"]
+__all__ = ["Components", "in_float32", "load_model", "mini_path", "read_lora", "weight_hashes"]
 
 
 def mini_path() -> Path:
@@ -26,6 +27,10 @@ def __getattr__(name: str) -> Any:  # torch is imported with the first use, not 
         from kinopaint.models import hashes
 
         return hashes.weight_hashes
+    if name == "read_lora":
+        from kinopaint.models import lora_file
+
+        return lora_file.read_lora
     if name in ("in_float32", "load_model"):
         from kinopaint.models import loading
 

@@ -149,7 +149,11 @@ class DiffusersBackbone:
         with ExitStack() as stack:
             for adapter in adapters:
                 stack.enter_context(adapter.applied({"unet": self.unet}))
-            yield self
+            kept, self._words = self._words, _Words()  # keys and values of words belong to the weights
+            try:
+                yield self
+            finally:
+                self._words = kept
 
     def _looking_at_pictures(self, conditions: Sequence[Condition]) -> list[Intervention]:
         return [

@@ -30,12 +30,13 @@ _BLOCKS = {  # names of the original layout, once diffusers has counted the bloc
 }
 
 
-def read_lora(file: Path, networks: Mapping[str, nn.Module], *, weight: float = 1.0) -> Lora:
+def read_lora(file: str | Path, networks: Mapping[str, nn.Module], *, weight: float = 1.0) -> Lora:
     """Read `file` for these networks, by part.
 
     Raises ModelError: KP-LORA-FORMAT for another kind of file, KP-LORA-BASE if it was made for another base model, and
     those of `read_weights`.
     """
+    file = Path(file)
     state = read_weights([file], torch.device("cpu"), torch.float32)
     if any(name.startswith("lora_unet_input_blocks") or "_output_blocks_" in name for name in state):
         state = _with_diffusers_blocks(state, networks["unet"], file)

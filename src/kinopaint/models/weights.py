@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kinopaint.errors import ModelError
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-_MAPPED = 32 * 2**20  # bytes of a file that are mapped before it is opened anew, which lets the pages go
+_MAPPED = 16 * 2**20  # bytes of a file that are mapped before it is opened anew, which lets the pages go
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def read_weights(
 ) -> dict[str, Tensor]:
     """The `wanted` weights of `files`, floating ones in `dtype`; convolutions lie as the networks will want them.
 
-    Peak memory is that of the result, one weight and 32 MiB. Raises ModelError KP-MODEL-CORRUPT, and
+    Peak memory is that of the result, one weight and 16 MiB. Raises ModelError KP-MODEL-CORRUPT, and
     KP-MODEL-NONFINITE for a weight with infinite values or NaN.
     """
     state: dict[str, Tensor] = {}
