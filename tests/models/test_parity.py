@@ -1,5 +1,6 @@
 """Style-A-Video on checkpoints of other kinds equals diffusers' pipelines, in fp32, to 1e-4 of the largest value."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from tests.checkpoints import with_channels, write_controlnet, write_depth_estimator, write_xl
 from tests.methods.test_style_a_video import latents_of
 
+from kinopaint.engine.denoiser import Condition
+from kinopaint.errors import ModelError
 from kinopaint.methods.style_a_video import StyleAVideo
 from kinopaint.models import load_model
 from kinopaint.models.hints import canny, picture
@@ -157,3 +160,67 @@ def test_sdxl_img2img(negative, tmp_path, frame):
     more = {"negative_prompt": negative or None, "strength": 0.8, "num_inference_steps": 5}
     expected = called(pipeline, image=clean(parts, frame), **more)
     same(ours, expected)
+
+
+def test_inpainting_network_paints_the_whole_frame(model_folders, tmp_path, frame):
+    """Its extra channels are a mask of ones and the latents of a frame of which nothing is left."""
+    folder = with_channels(model_folders["epsilon"], tmp_path / "inpaint", 9)
+    parts = load(folder)
+    seen = parts.structure.channels(frame, parts.autoencoder)
+    assert seen.shape == (1, 5, 4, 6)
+    assert (seen[:, 0] == 1).all()
+    assert torch.equal(seen[:, 1:], clean(parts, torch.zeros_like(frame)))
+    ours = latents_of(StyleAVideo(**PLAIN, strength=0.5, num_inference_steps=4), frame, parts, PROMPT)
+    step = parts.schedule.steps(4, 0.5)[0]
+    text = parts.text_encoder.encode(["oil"])[0].states
+    with torch.no_grad():
+        noise = parts.backbone.unet(torch.cat([ours, seen], 1), int(step.timestep), text[None]).sample
+    conditions = [Condition("style", parts.text_encoder.encode(["oil"])[0], structure=seen)]
+    same(parts.backbone.predict(ours, step, conditions)[0], noise)
+
+
+def test_another_autoencoder_speaks_the_scale_of_the_own_one(model_folders, frame):
+    """A tiny autoencoder gives latents at the scale of denoising; c_I wants them as the own one's raw latents."""
+    parts = load(model_folders["epsilon"], vae=model_folders["tiny"] / "vae")
+    coder = parts.autoencoder
+    tiny = coder.network.encode(frame).latents
+    own = load(model_folders["epsilon"]).autoencoder
+    assert coder.scale == own.scale
+    assert torch.allclose(coder.scaled(coder.encode(frame)), tiny * coder.network.config.scaling_factor, atol=1e-5)
+    stock_picture = coder.network.decode(tiny).sample
+    assert torch.allclose(coder.decode(coder.scaled(coder.encode(frame))), stock_picture, atol=1e-4)
+    assert parts.added[0]["kind"] == "vae"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"s_image": 1.5}, "s_image"),
+        ({"s_mask": 0.5}, "s_mask"),
+        ({"text_branch": "joint"}, "text_branch"),
+        ({"init": "noise"}, "init"),
+    ],
+)
+def test_settings_that_need_a_slot_for_the_frame_are_refused(settings, name, plain_folders, frame):
+    parts = load(plain_folders["epsilon"])
+    with pytest.raises(ModelError, match=f"{name}=") as caught:
+        latents_of(StyleAVideo(**{**PLAIN, **settings}, num_inference_steps=1), frame, parts, PROMPT)
+    assert caught.value.code == "KP-MODEL-NO-IMAGE"
+
+
+def test_self_attention_guidance_needs_no_slot(plain_folders, frame):
+    method = StyleAVideo(**PLAIN, s_mask=0.5, mask_mode="sag", strength=0.5, num_inference_steps=2)
+    parts = load(plain_folders["epsilon"])
+    assert torch.isfinite(latents_of(method, frame.repeat(1, 1, 2, 2), parts, PROMPT)).all()
+
+
+def test_a_controlnet_for_another_base_is_refused(plain_folders, tmp_path):
+    other = write_controlnet(plain_folders["epsilon"], tmp_path / "canny", seed=0)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"_class_name": "SparseControlNetModel"}))
+    with pytest.raises(ModelError, match="KP-MODEL-ARCHITECTURE"):
+        load(plain_folders["epsilon"], controlnet=other)
+    xl = write_xl(tmp_path / "xl")
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="KP-CONTROLNET-BASE"):
+        load(xl, controlnet=other)

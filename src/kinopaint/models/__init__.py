@@ -1,5 +1,6 @@
 """What satisfies the engine's protocols: networks in diffusers layout, and the embedded model."""
 
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,21 +19,16 @@ def mini_path() -> Path:
     return Path(str(files("kinopaint.models") / "mini"))
 
 
+_HOME = {
+    "Components": "kinopaint.engine.components",
+    "in_float32": "kinopaint.models.loading",
+    "load_model": "kinopaint.models.loading",
+    "read_lora": "kinopaint.models.lora_file",
+    "weight_hashes": "kinopaint.models.hashes",
+}
+
+
 def __getattr__(name: str) -> Any:  # torch is imported with the first use, not with the package
-    if name == "Components":
-        from kinopaint.engine import components
-
-        return components.Components
-    if name == "weight_hashes":
-        from kinopaint.models import hashes
-
-        return hashes.weight_hashes
-    if name == "read_lora":
-        from kinopaint.models import lora_file
-
-        return lora_file.read_lora
-    if name in ("in_float32", "load_model"):
-        from kinopaint.models import loading
-
-        return getattr(loading, name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
