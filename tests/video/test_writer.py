@@ -4,6 +4,7 @@ import os
 import re
 import resource
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import cv2
@@ -719,3 +720,40 @@ def test_a_real_clip_comes_back(tmp_path, name):
     written, frames = restyle(shared_file(f"videos/{name}"), tmp_path / "b.mp4", end=0.4)
     assert written.delivery.ok
     assert [f.time for f in frames_of(written.output)] == [f.time for f in frames]
+
+
+@pytest.mark.parametrize("ending", [".webm", ".mp4"])
+def test_a_gap_in_the_sound_stays_where_it_is(tmp_path, ending):
+    sound = make_clip(tmp_path / "s.mkv", audio=["pcm_s16le"], times=range(0, 512 * 45, 512))
+    with av.open(str(sound)) as source, av.open(str(tmp_path / "a.mkv"), "w") as out:
+        routes = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                if packet.stream.type == "audio" and packet.pts > 100:
+                    packet.pts, packet.dts = packet.pts + 1000, packet.dts + 1000  # a second is missing
+                packet.stream = routes[packet.stream_index]
+                out.mux(packet)
+    written, _ = restyle(tmp_path / "a.mkv", tmp_path / f"b{ending}")
+    assert written.audio == ("re-encoded",)
+    times = [float(time) for time, _ in read_packets(written.output, "audio")]
+    (after,) = [b for a, b in pairwise(times) if b - a > 0.5]
+    assert after == pytest.approx(1.1, abs=0.06)
+
+
+def test_sound_that_cannot_be_decoded_leaves_a_gap(tmp_path):
+    sound = make_clip(tmp_path / "s.mkv", audio=["flac"], times=range(0, 512 * 15, 512))
+    with av.open(str(sound)) as source, av.open(str(tmp_path / "a.mkv"), "w") as out:
+        routes = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if not packet.size:
+                continue
+            copy = packet
+            if packet.stream.type == "audio" and packet.pts > 90:
+                copy = av.Packet(bytes(packet.size))
+                copy.pts, copy.dts, copy.time_base, copy.duration = packet.pts, packet.dts, packet.time_base, 96
+            copy.stream = routes[packet.stream_index]
+            out.mux(copy)
+    written, _ = restyle(tmp_path / "a.mkv", tmp_path / "b.webm")
+    with av.open(str(written.output)) as file:
+        assert sum(frame.samples for frame in file.decode(audio=0)) < 8000  # 20480 before
+    assert any("could not be decoded: there is a gap" in warning for warning in written.warnings)

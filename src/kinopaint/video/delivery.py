@@ -19,9 +19,10 @@ from kinopaint.video.sequence import ImageSequence, find_sequence
 
 COLOR = f"{DELIVERED.matrix}, limited range, primaries {DELIVERED.primaries}, transfer {DELIVERED.transfer}"
 
-# Seconds by which sound may begin or end elsewhere: rounding of containers, and an encoder's first and last block.
-_COPIED = Fraction(1, 50)
-_REENCODED = Fraction(1, 5)
+# Seconds by which copied sound may begin elsewhere: the rounding of containers. An encoder has blocks of its own, and
+# where sound ends is known less well, because not every container says how long the last packet is.
+_BEGIN = Fraction(1, 50)
+_END = Fraction(1, 4)
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,10 @@ def _wrong_sound(number: int, found: StreamInfo, planned: SoundPlan) -> Iterator
         yield f"packets of sound {number}: {found.packets} in the output, {planned.packets} planned"
     if planned.first is None:  # nothing of it lies in the range
         return
-    near = _REENCODED if planned.packets is None else _COPIED
-    for name, there, wanted in (("begin", found.first, planned.first), ("end", found.end, planned.end)):
+    begin = _END if planned.packets is None else _BEGIN
+    for name, there, wanted, near in (
+        ("begin", found.first, planned.first, begin),
+        ("end", found.end, planned.end, _END),
+    ):
         if there is None or abs(there - wanted) > near:
             yield f"{name} of sound {number}: {there} in the output, {wanted} planned"

@@ -38,11 +38,9 @@ class _Route:
     end: Fraction = Fraction(0)
     last_dts: int | None = None
 
-    def count(self, packet: av.Packet) -> None:
-        time = _time(packet)
-        self.packets += 1
-        self.first = time if self.first is None else min(self.first, time)
-        self.end = max(self.end, time + (packet.duration or 0) * packet.time_base)
+    def cover(self, start: Fraction, length: Fraction) -> None:
+        self.first = start if self.first is None else min(self.first, start)
+        self.end = max(self.end, start + length)
 
 
 class Passthrough:
@@ -76,7 +74,7 @@ class Passthrough:
             self.warnings.append(f"{lost} data or attachment streams are left behind")
         self._packets = self._demux()
         self._next: av.Packet | None = next(self._packets, None)
-        self._moved = 0
+        self._moved = self._lost = 0
 
     def handed_over(self) -> OtherStreams:
         """What the output must hold; complete after `finish`."""
@@ -100,6 +98,8 @@ class Passthrough:
         for route in self._routes.values():
             if route.encoder is not None:
                 self._output.mux(route.encoder.encode(None))
+        if self._lost:
+            self.warnings.append(f"{self._lost} packets of sound could not be decoded: there is a gap")
         if self._moved:
             self.warnings.append(f"{self._moved} packets of sound or subtitles had backward times and were moved")
         self.close()
@@ -188,12 +188,13 @@ class Passthrough:
                 self._output.mux_one(converted)
             return
         if route.encoder is not None:
-            route.count(packet)
             try:
                 frames = packet.decode()
-            except av.FFmpegError:  # a damaged packet: a gap in the sound
+            except av.FFmpegError:
+                self._lost += 1
                 return
             for frame in frames:
+                route.cover((frame.pts or 0) * frame.time_base, Fraction(frame.samples, frame.sample_rate))
                 self._output.mux(route.encoder.encode(frame))
             return
         packet.dts = packet.pts if packet.dts is None else packet.dts
@@ -202,8 +203,8 @@ class Passthrough:
         packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
         if not packet.duration and route.last_dts is not None and route.info.kind == "audio":
             packet.duration = packet.dts - route.last_dts  # Matroska may not say, and MP4 would drop the last packet
-        route.last_dts = packet.dts
-        route.count(packet)
+        route.last_dts, route.packets = packet.dts, route.packets + 1
+        route.cover(_time(packet), (packet.duration or 0) * packet.time_base)
         packet.stream = route.output
         self._output.mux_one(packet)
 
