@@ -56,12 +56,15 @@ PROGRESS_INTERVAL = 0.25  # seconds between two events within a window
 
 @dataclass(frozen=True)
 class StylizeResult:
-    """`output` and `frames` as written, the `recipe` that is embedded there, and what the `delivery` check found."""
+    """`output` and `frames` as written, the `recipe` that is embedded there, what the `delivery` check found, and how
+    often this call asked the network (`model_calls`; not counted is what an earlier, stopped run had done).
+    """
 
     output: Path
     frames: int
     recipe: dict[str, Any]
     delivery: DeliveryCheck
+    model_calls: int = 0
 
 
 def stylize(
@@ -100,15 +103,15 @@ def stylize(
             if delivered and differences(delivered["recipe"], recipe, delivery=True):
                 delivered = None
                 job.check_output(sidecar=sidecar)
-            begin, expected = time.monotonic(), None
+            begin, expected, calls = time.monotonic(), None, 0
             if not delivered:
                 _writer(ready, work, recipe).abort()  # whether it can be written at all shows now, not after hours
                 work.begin(recipe, restart=job.restart)
                 for doubt in (*work.notes, *_doubts(ready, heard=progress is not None)):
                     warn(doubt)
-                expected = _paint(ready, work, listen, warn)
+                expected, calls = _paint(ready, work, listen, warn)
                 delivered = _deliver(ready, work, recipe, warn)
-            result = _complete(job, work, delivered, sidecar=sidecar)
+            result = replace(_complete(job, work, delivered, sidecar=sidecar), model_calls=calls)
         spent = time.monotonic() - begin
         told = {"seconds": spent, "memory": peak_memory(ready.parts.device)}
         told |= {"expected_seconds": expected, "expected_memory": ready.expected_memory}
@@ -116,18 +119,27 @@ def stylize(
         return result
 
 
-def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str], None]) -> float | None:
-    """Paint the windows that are not in the work folder yet; returns the seconds that the first one lets expect."""
-    clip, done, begin, expected = ready.clip, work.frames, time.monotonic(), None
+def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str], None]) -> tuple[float | None, int]:
+    """Paint the windows that are not in the work folder yet; returns the seconds that the first one lets expect, and
+    how often the network was asked.
+    """
+    clip, done, begin, expected, calls = ready.clip, work.frames, time.monotonic(), None, 0
     told = {"frames": clip.expected_frames, **_settings_told(ready), "work_size": list(ready.sizes.padded)}
     listen({"event": "start", **told, "frames_done": done})
     if work.painted:
-        return None
+        return None, 0
+    tell = _teller(listen, begin, done)
+
+    def follow(progress: Progress) -> None:
+        nonlocal calls
+        calls += progress.step > 0  # 0: a window is done
+        tell(progress)
+
     carry = work.carry()
     windows = painted_windows(
         _fallen_back(ready, [each["step"] for each in work.fallbacks]),
         clip,
-        on_progress=_teller(listen, time.monotonic(), done),
+        on_progress=follow,
         resume_at=work.windows,
         carry=None if carry is None else unpack_carry(carry, ready.method),
     )
@@ -142,7 +154,7 @@ def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str
             painted = len(window.frames)
             expected = (time.monotonic() - begin) * (clip.expected_frames - done) / painted
     work.finish_painting()
-    return expected
+    return expected, calls
 
 
 def _fallen_back(ready: Ready, changes: list[str]) -> Ready:

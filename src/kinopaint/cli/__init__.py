@@ -26,6 +26,7 @@ COMMANDS = {
     "methods": "list the methods, or one with its parameters, paper and cost",
     "evaluate": "measure a result: prompt, faithfulness, steadiness; with limits for scripts",
     "compare": "measure several results of one source, side by side",
+    "bench": "run clips × prompts × methods × presets: results, metrics, time, memory, one page",
     "styles": "list the styles that the embedded model knows, or the nearest to some words",
     "models": "list the models that can be used; verify one, add one",
     "doctor": "say what works on this machine: devices, codecs, models, extras",

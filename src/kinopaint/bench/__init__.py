@@ -1,0 +1,1 @@
+"""Benchmarks: a suite of clips, prompts, methods and presets, run cell by cell, as one page and a CSV."""
