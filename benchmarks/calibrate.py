@@ -100,7 +100,7 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
         add("clip", "eval_only 0.05", clip_strength=0.05, clip_shift="eval_only", s_mask=0.0)
         add("clip", "linear decoder 0.05", clip_strength=0.05, clip_decoder="linear", s_mask=0.0)
     add("temporal", "identity")
-    for strength in (0.5, 0.7, 0.85):
+    for strength in (0.5, 0.8, 0.9):
         add("temporal", f"flow_blend {strength}", temporal="flow_blend", temporal_strength=strength)
     if refiner:
         add("temporal", "net", temporal="net")

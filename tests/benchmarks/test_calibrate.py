@@ -49,7 +49,7 @@ def test_a_stopped_run_goes_on_and_the_report_is_written(model_folder, tmp_path,
     assert calibrate.read(tmp_path / "results.csv") == rows
     calibrate.report(args)
     table = (tmp_path / "table.md").read_text()
-    assert "flow_blend 0.7" in table
+    assert "flow_blend 0.8" in table
     assert (tmp_path / "temporal.png").stat().st_size > 1000
 
 

@@ -172,7 +172,7 @@ class StyleAVideo:
         choices=("identity", "flow_blend", "net"),
     )
     temporal_strength: float = setting(
-        0.7, "β, how much flow_blend leans on the frame before; 0 = not at all", minimum=0, maximum=0.99
+        0.8, "β, how much flow_blend leans on the frame before; 0 = not at all", minimum=0, maximum=0.99
     )
     colour_anchor: bool = setting(False, "hold mean and spread of the colours of a shot together")
     windows: WindowPlan = field(

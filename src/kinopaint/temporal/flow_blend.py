@@ -21,6 +21,7 @@ DETAIL = 1.5  # pixels: what is finer than this Gaussian is detail
 NEIGHBOURHOOD = 4.0  # pixels: deviation of the Gaussian in which its contrast is measured
 MOST = 2.0  # gain at most, so that noise is not blown up where the average is flat
 NOISE = 1e-5  # squared contrast that counts as none
+FEATHER = 1.5  # pixels: how soft the edge is between what is carried on and what is painted anew
 DOUBT = 50.0  # how fast trust falls with the squared difference of the source, in [0, 1]
 
 
@@ -30,7 +31,9 @@ def flow_blend(estimator: FlowEstimator, share: float, *, keep_detail: bool = Tr
     def refine(present: Present, past: Past) -> tuple[Tensor, None]:
         now, before = present.source[None], past.source[None]
         flow = flow_pair(estimator, now, before)
-        trust = flow.visible_later * likeness(now, warp(before, flow.backward))
+        # The test for visibility answers yes or no, pixel by pixel: taken as it is it would sprinkle the result.
+        seen = blurred(flow.visible_later, FEATHER) * flow.inside_later
+        trust = seen * likeness(now, warp(before, flow.backward))
         carried = warp(past.refined[None], flow.backward)
         painted = present.painted[None]
         blended = painted + share * trust * (carried - painted)
