@@ -7,7 +7,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from clips import make_clip, picture
+from clips import make_clip, picture, read_packets
 
 from kinopaint.errors import SettingsError
 from kinopaint.video import open_writer
@@ -53,6 +53,23 @@ def test_rates_are_exact_fractions(tmp_path, rate, ending):
 def test_a_frame_of_thirty_seconds(tmp_path, ending):
     clip = make_clip(tmp_path / "a.mkv", times=[0, 40, 30040, 30080], time_base=Fraction(1, 1000), last_duration=40)
     assert [frame.time * 1000 for frame in restyle(clip, tmp_path / f"b{ending}")[2]] == [0, 40, 30040, 30080]
+
+
+def test_a_few_frames_are_decoded_in_their_order(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", times=[0, 512])
+    for _ in range(3):  # what was made up came from earlier clips
+        restyle(clip, tmp_path / "b.mkv", codec="h265", overwrite=True)
+        with av.open(str(tmp_path / "b.mkv")) as file:
+            assert all(packet.dts == packet.pts for packet in file.demux(video=0) if packet.size)
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_long_and_short_frames_leave_the_sound_in_mkv_alone(tmp_path, codec):
+    times = [0, 24000, 24600, 48600, 49200]  # 40 s, 1 s, and so on
+    clip = make_clip(tmp_path / "a.mp4", times=times, time_base=Fraction(1, 600), last_duration=3000, audio=["aac"])
+    restyle(clip, tmp_path / "b.mkv", codec=codec)
+    before, after = read_packets(clip, "audio"), read_packets(tmp_path / "b.mkv", "audio")
+    assert all(abs(a[0] - b[0]) <= Fraction(1, 1000) for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("count", [1, 2])

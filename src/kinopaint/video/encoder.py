@@ -25,6 +25,7 @@ from kinopaint.video.target import Target
 
 _STRUCTURAL_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "kinopaint"}
 _GRID = {"matroska": 1000, "webm": 1000, "gif": 100}  # ticks per second where the container does not take any clock
+_FEW = 8  # frames
 _MOVIE_CLOCK_LIMIT = 10_000_000  # ticks per second of the MP4 movie header; beyond that players get odd
 
 
@@ -44,8 +45,8 @@ class VideoSink:
                 f"the odd size {size[0]}x{size[1]} is kept by writing 4:4:4 colour, which some players cannot show"
             )
         options = target.options
-        if self._muxer in ("mp4", "mov") and not (_is_even(source) and target.selection.every == 1):
-            options |= codec.no_b_frames  # reordered frames of uneven length get wrong times in MP4
+        if not _may_reorder(source, target):
+            options |= codec.no_b_frames
         if target.codec == "av1":
             os.environ.setdefault("SVT_LOG", "0")  # else the library prints its settings on standard error
         if target.codec == "ffv1":
@@ -154,6 +155,21 @@ class VideoSink:
         )
         if chapters := self._through.chapters():
             self._output.set_chapters(chapters)
+
+
+def _may_reorder(source: ClipInfo, target: Target) -> bool:
+    """Whether the encoder may send frames in another order than they are shown.
+
+    Of uneven length they get wrong times in MP4; in Matroska they may come so early that the sound beside them has
+    times beyond what a cluster can tell. Of a handful, x265 makes up when to decode them.
+    """
+    selection = target.selection
+    length = min(selection.end or source.duration, source.duration) - (selection.start or 0)
+    if length * source.rate / selection.every < _FEW:
+        return False
+    if target.muxer in ("mp4", "mov"):
+        return _is_even(source) and target.selection.every == 1
+    return not source.variable_rate
 
 
 def _check_rate(rate: Fraction) -> None:
