@@ -3,6 +3,7 @@
 import os
 import struct
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -222,6 +223,22 @@ def test_earlier_pictures_are_replaced_as_a_whole_and_only_if_wanted(tmp_path):
         restyle(clip, tmp_path / "out" / "%d.png")
     restyle(clip, tmp_path / "out" / "%d.png", overwrite=True)
     assert names(tmp_path / "out") == ["1.png", "2.png"]
+    assert names(tmp_path) == ["a.mp4", "out"]
+
+
+def test_earlier_pictures_come_back_if_they_cannot_be_replaced(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "out", ["1.png", "2.png", "3.png"])
+    rename = Path.rename
+
+    def failing(path, target):
+        if path.name.endswith(".partial"):
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match="KP-OUTPUT-WRITE"):
+        restyle(make_clip(tmp_path / "a.mp4"), tmp_path / "out" / "%d.png", overwrite=True)
+    assert names(tmp_path / "out") == ["1.png", "2.png", "3.png"]
     assert names(tmp_path) == ["a.mp4", "out"]
 
 

@@ -295,6 +295,14 @@ def test_sound_is_cut_to_the_range(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".webm"])
+@pytest.mark.parametrize("codec", ["aac", "libopus"])
+def test_a_range_without_any_sound(tmp_path, ending, codec):
+    clip = make_clip(tmp_path / "a.mkv", audio=[codec], times=range(0, 45 * 512, 512))
+    written, _ = restyle(clip, tmp_path / f"b{ending}", start=1)
+    assert read_packets(written.output, "audio") == []
+
+
 def test_sound_can_be_left_out(tmp_path):
     written, _ = restyle(make_clip(tmp_path / "a.mp4", audio=["aac"]), tmp_path / "b.mp4", audio=False)
     assert probe(written.output).streams_of("audio") == ()
@@ -455,6 +463,12 @@ def test_language_and_title_of_the_picture_are_kept(tmp_path):
     written, _ = restyle(tmp_path / "b.mkv", tmp_path / "c.mkv")
     (painted,) = probe(written.output).streams
     assert (painted.language, painted.title) == ("fre", "la sc\u00e8ne")
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".webm"])
+def test_a_range_without_any_subtitle(tmp_path, ending):
+    written, _ = restyle(with_subtitles(tmp_path / "a.mkv", "subrip"), tmp_path / f"b{ending}", start=0.2)
+    assert all(lines == [] for _, _, lines in words_of(written.output))
 
 
 def test_subtitles_are_cut_to_the_range(tmp_path):

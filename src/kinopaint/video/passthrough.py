@@ -77,14 +77,14 @@ class Passthrough:
         self._moved = self._lost = 0
 
     def handed_over(self) -> OtherStreams:
-        """What the output must hold; complete after `finish`."""
-        routes = self._routes.values()
-        audio = tuple(
+        """What the output must hold; complete after `finish`. Streams with nothing in the span do not count."""
+        sound = tuple(
             SoundPlan(None if route.encoder else route.packets, route.first, route.end)
-            for route in routes
-            if route.info.kind == "audio"
+            for route in self._routes.values()
+            if route.info.kind == "audio" and route.first is not None
         )
-        return OtherStreams(audio, sum(route.info.kind == "subtitle" for route in routes), len(self.chapters()))
+        texts = sum(route.info.kind == "subtitle" and route.packets > 0 for route in self._routes.values())
+        return OtherStreams(sound, texts, len(self.chapters()))
 
     def advance(self, until: Fraction | None) -> None:
         """Write all packets before the time `until` (seconds in the source's times), or all that are left."""
@@ -185,6 +185,7 @@ class Passthrough:
         route = self._routes[packet.stream_index]
         if route.converter is not None:
             if converted := route.converter.convert(packet):
+                route.packets += 1
                 self._output.mux_one(converted)
             return
         if route.encoder is not None:

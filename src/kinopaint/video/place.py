@@ -140,7 +140,12 @@ def _publish_folder(partial: Path, path: Path, *, overwrite: bool) -> None:
             raise _exists(path) from None
     if os.path.lexists(path):
         raise _exists(path)
-    partial.rename(path)
+    try:
+        partial.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
