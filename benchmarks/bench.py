@@ -1,72 +1,185 @@
 """Time per frame, ours against stock diffusers: the same weights, steps, size and precision, side by side.
 
-    python benchmarks/bench.py [--frames 8] [--steps 30] [--repeats 3] [--json FILE]
+    make bench                     the embedded model, then Stable Diffusion 1.5's architecture with random weights
+    make bench DEVICE=cuda         the same on a GPU; at most 8 minutes, figures in out/bench.json
+    python benchmarks/bench.py --only mini --frames 4 --repeats 3 --clock cpu
 
 Both run in one process and take turns, so that whatever else the machine does hits both; the median of the turns
 counts. Stock is `StableDiffusionInstructPix2PixPipeline`, called frame by frame as people do for videos. Ours is
-Style-A-Video with three branches: `joint` computes what stock computes, `null_image` is our default. Reading and
-writing video is in neither; encoding and decoding of latents is in both.
+Style-A-Video: `exact` in three branches (`joint`) computes what stock computes, `balanced` is the profile. Reading and
+writing video is in neither; encoding and decoding of latents is in both. `--clock cpu` measures the processor's time
+instead of the wall's, for a machine that others use, too; with one thread.
+
+The achieved share is the architecture's work (benchmarks/work.py) over time, of the matrix product's on this machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import work
 
 import kinopaint
 from kinopaint import demo
+from kinopaint.engine.denoiser import Text
+from kinopaint.engine.load import PeakMemory
+from kinopaint.engine.schedule import NoiseSchedule
+from kinopaint.models.autoencoder import DiffusersAutoencoder
+from kinopaint.models.diffusers_unet import DiffusersBackbone
+from kinopaint.models.placement import choose_device, choose_dtype
+from kinopaint.profiles import PROFILES
 from kinopaint.recipe import versions
 
 PROMPT = "a watercolor painting"
 S_TEXT, S_IMAGE = 7.5, 1.5
+LIMIT = 420.0  # seconds; no further turn is begun after so long
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
-def stock(parts: Any, pictures: Sequence[np.ndarray], steps: int) -> Callable[[], None]:
-    """Stock diffusers on the folder of `parts`, one frame at a time."""
-    from diffusers import StableDiffusionInstructPix2PixPipeline
-    from PIL import Image
+class FixedText:
+    """In place of a text encoder, which has no part in what is measured: random states for each text."""
 
-    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        parts.path, safety_checker=None, requires_safety_checker=False, torch_dtype=parts.dtype
-    ).to(parts.device)
-    pipeline.set_progress_bar_config(disable=True)
-    images = [Image.fromarray(picture) for picture in pictures]
+    dim, max_tokens = 768, work.TEXT_TOKENS
 
-    def run() -> None:
-        for image in images:
-            pipeline(
-                PROMPT,
-                image=image,
-                num_inference_steps=steps,
-                guidance_scale=S_TEXT,
-                image_guidance_scale=S_IMAGE,
-                generator=torch.Generator().manual_seed(0),
-                output_type="np",
-            )
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
-    return run
+    def encode(self, texts: Sequence[str]) -> list[Text]:
+        generator = torch.Generator().manual_seed(0)
+        return [Text(torch.randn(77, 768, generator=generator).to(self.device)) for _ in texts]
+
+    def beyond_limit(self, text: str) -> str:
+        return ""
 
 
-def ours(parts: Any, pictures: Sequence[np.ndarray], steps: int, text_branch: str) -> Callable[[], None]:
-    method = kinopaint.methods.StyleAVideo(
-        text_branch=text_branch, s_text=S_TEXT, s_image=S_IMAGE, s_mask=0.0, num_inference_steps=steps
+def random_weights(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A network from the meta device with small random weights, so that values stay finite."""
+    network = network.to(dtype).to_empty(device=device)
+    torch.manual_seed(0)
+    for name, weight in network.named_parameters():
+        with torch.no_grad():
+            if weight.ndim > 1:
+                weight.normal_(std=weight[0].numel() ** -0.5)
+            else:
+                weight.fill_(float("norm" in name and name.endswith("weight")))
+    return network.eval()
+
+
+def sd15(device: torch.device, dtype: torch.dtype) -> tuple[Any, Callable[[], Any]]:
+    """Stable Diffusion 1.5's architecture as ours and as stock; the two share their weights."""
+    from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
+
+    unet = random_weights(work.build("UNet2DConditionModel", **work.SD15_UNET), device, dtype)
+    vae = random_weights(work.build("AutoencoderKL", **work.SD15_VAE), device, dtype)
+    copies = []
+    for network in (unet, vae):
+        twin = work.rebuilt(network)
+        twin.load_state_dict(network.state_dict(), assign=True)
+        copies.append(twin.requires_grad_(False))
+    schedule = NoiseSchedule.from_config({**SCHEDULE, "set_alpha_to_one": False})
+    text = FixedText(device)
+    parts = kinopaint.models.Components(
+        DiffusersBackbone(unet, "epsilon", image_channels=4),
+        DiffusersAutoencoder(vae),
+        text,
+        schedule,
+        name="sd15",
+        device=device,
+        dtype=dtype,
     )
 
-    def run() -> None:
-        for _ in kinopaint.stylize_frames(iter(pictures), PROMPT, method=method, parts=parts):
-            pass
+    def pipeline() -> Any:
+        scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing")
+        made = StableDiffusionInstructPix2PixPipeline(
+            copies[1], None, None, copies[0], scheduler, None, None, requires_safety_checker=False
+        )
+        states = text.encode([PROMPT])[0].states[None].to(dtype)
+        made.told = {"prompt_embeds": states, "negative_prompt_embeds": states}
+        return made
 
-    return run
+    return parts, pipeline
+
+
+def mini(device: torch.device, dtype: str) -> tuple[Any, Callable[[], Any]]:
+    """The embedded model as ours and as stock."""
+    from diffusers import StableDiffusionInstructPix2PixPipeline
+
+    parts = kinopaint.load_model("mini", device=str(device), dtype=dtype)
+
+    def pipeline() -> Any:
+        made = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+            parts.path, safety_checker=None, requires_safety_checker=False, torch_dtype=parts.dtype
+        )
+        made.told = {"prompt": PROMPT}
+        return made.to(parts.device)
+
+    return parts, pipeline
+
+
+def stock(pipeline: Any, pictures: Sequence[np.ndarray], steps: int, **more: Any) -> list[Any]:
+    """Stock diffusers, one frame at a time; what it puts out."""
+    from PIL import Image
+
+    pipeline.set_progress_bar_config(disable=True)
+    settings = {
+        "num_inference_steps": steps,
+        "guidance_scale": S_TEXT,
+        "image_guidance_scale": S_IMAGE,
+        "output_type": "np",
+        **pipeline.told,
+        **more,
+    }
+    return [
+        pipeline(image=Image.fromarray(picture), generator=torch.Generator().manual_seed(0), **settings).images[0]
+        for picture in pictures
+    ]
+
+
+def ours(parts: Any, pictures: Sequence[np.ndarray], steps: int, profile: str) -> list[np.ndarray]:
+    """Our three branches as stock has them, from the same noise, under a profile."""
+    fields = PROFILES[profile].fields if profile != "exact" else {}
+    settings = {
+        "text_branch": "joint",
+        "s_text": S_TEXT,
+        "s_image": S_IMAGE,
+        "init": "noise",
+        "windows": kinopaint.types.WindowPlan(8),
+        "num_inference_steps": steps,
+        **{name: value for name, value in fields.items() if name != "num_inference_steps" or steps >= 30},
+    }
+    method = kinopaint.methods.StyleAVideo(**settings)
+    return list(kinopaint.stylize_frames(iter(pictures), PROMPT, method=method, parts=PROFILES[profile].applied(parts)))
+
+
+def ceiling(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
+    """Operations per second of a matrix product of random numbers: what this machine can do at best."""
+    size = 8192 if device.type == "cuda" else 2048
+    one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    times = []
+    for _ in range(5):
+        begin = clock()
+        one @ other
+        synchronise(device)
+        times.append(clock() - begin)
+    return float(2 * size**3 / min(times[1:]))
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def machine(device: torch.device) -> str:
@@ -81,68 +194,152 @@ def machine(device: torch.device) -> str:
 
 
 def measure(
-    runs: dict[str, Callable[[], None]], repeats: int, frames: int, device: torch.device
+    runs: dict[str, Callable[[], Any]], repeats: int, frames: int, device: torch.device, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Milliseconds per frame of each run, one number for each turn; a first turn to warm up is not counted."""
+    """Milliseconds per frame of each run, one number for each turn."""
     found: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 1):
+    started = time.monotonic()
+    for turn in range(repeats):
+        if turn and time.monotonic() - started > LIMIT / 2:
+            break
         for name, run in runs.items():
-            begin = time.perf_counter()
+            begin = clock()
             run()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if turn:
-                found[name].append((time.perf_counter() - begin) / frames * 1000)
+            synchronise(device)
+            found[name].append((clock() - begin) / frames * 1000)
     return found
+
+
+def peak(run: Callable[[], Any], device: torch.device) -> int:
+    """Bytes that a run takes at most beside the weights."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return int(torch.cuda.max_memory_allocated(device)) - before
+    with PeakMemory() as memory:
+        run()
+    return memory.peak
+
+
+def suite(name: str, given: argparse.Namespace, device: torch.device, clock: Callable[[], float]) -> dict[str, Any]:
+    """All figures of one model."""
+    if name == "mini":
+        parts, make = mini(device, given.dtype)
+        steps, repeats, frames = given.steps, given.repeats, given.frames
+    else:
+        dtype = choose_dtype(given.dtype, device)
+        parts, make = sd15(device, dtype)
+        quick = device.type == "cuda"
+        steps, repeats, frames = (given.steps, given.repeats, 8) if quick else (3, min(2, given.repeats), 1)
+    width, height = map(int, given.size.split("x"))
+    pictures = list(demo.render(frames=frames, size=(width, height)))
+    pipeline = make()
+    runs = {
+        "stock": lambda: stock(pipeline, pictures, steps),
+        "exact": lambda: ours(parts, pictures, steps, "exact"),
+        "balanced": lambda: ours(parts, pictures, steps, "balanced"),
+    }
+    if name == "sd15" and device.type == "cpu":
+        del runs["balanced"]  # three steps say nothing about it
+    stock(pipeline, pictures[:1], 1)  # warms up
+    ours(parts, pictures[:1], 1, "exact")
+    found = measure(runs, repeats, frames, device, clock)
+    median = {run: statistics.median(times) for run, times in found.items()}
+
+    factor, network = parts.autoencoder.factor, work.rebuilt(parts.backbone.unet)
+    one = work.unet_work(network, height // factor, width // factor, parts.text_encoder.max_tokens)
+    coder = work.autoencoder_work(work.rebuilt(parts.autoencoder.network), height, width)
+    per_frame = 3 * steps * one + sum(coder)
+    best = ceiling(device, parts.dtype, clock)
+    calls = {"stock": steps * frames, "exact": steps * -(-frames // max(1, parts.backbone.batch // 3))}
+    peaks = {
+        "stock": peak(lambda: stock(pipeline, pictures[:1], 1), device),
+        "exact": peak(lambda: ours(parts, pictures, 1, "exact"), device),
+    }
+    return {
+        "settings": f"{given.size}, {steps} steps, {frames} frames, 3 branches, {parts.dtype}",
+        "ms_per_frame": found,
+        "median": median,
+        "times_as_fast": {run: median["stock"] / each for run, each in median.items()},
+        "model_calls": calls,
+        "tera_operations_per_frame": per_frame / 1e12,
+        "ceiling_tera_per_second": best / 1e12,
+        "share_of_ceiling": {run: per_frame / (median[run] / 1000) / best for run in ("stock", "exact")},
+        "peak_bytes_beside_weights": peaks,
+    }
+
+
+def faithfulness(device: torch.device) -> dict[str, float]:
+    """Latents of one small frame after 30 steps: ours and stock's in half precision against stock's in fp32."""
+    pictures = list(demo.render(frames=1, size=(256, 128)))
+
+    def latents(dtype: str, whose: str) -> torch.Tensor:
+        parts, make = mini(device, dtype)
+        if whose == "stock":
+            return stock(make(), pictures, 30, output_type="latent")[0].float()
+        caught: list[torch.Tensor] = []
+        watched = copy.copy(parts.autoencoder)
+        watched.decode = lambda clean: caught.append(clean) or parts.autoencoder.decode(clean)
+        ours(replace(parts, autoencoder=watched), pictures, 30, "exact")
+        return caught[0][0]
+
+    reference = latents("float32", "stock")
+
+    def off(dtype: str, whose: str) -> float:
+        return float((latents(dtype, whose) - reference).abs().max() / reference.abs().max())
+
+    return {
+        "exact, float32": off("float32", "ours"),
+        **{f"{who}, bfloat16": off("bfloat16", who) for who in ("ours", "stock")},
+    }
+
+
+def shown(name: str, figures: dict[str, Any]) -> str:
+    lines = [f"{name}: {figures['settings']}", f"{'':<10}{'ms/frame':>9}{'as fast':>9}{'of ceiling':>12}  all turns"]
+    for run, times in figures["ms_per_frame"].items():
+        share = figures["share_of_ceiling"].get(run)
+        lines.append(
+            f"{run:<10}{figures['median'][run]:>9.0f}{figures['times_as_fast'][run]:>8.2f}x"
+            f"{'' if share is None else f'{share:.0%}':>12}  {', '.join(f'{each:.0f}' for each in times)}"
+        )
+    work_done = figures["tera_operations_per_frame"]
+    lines.append(f"{work_done:.2f} TFLOP per frame, ceiling {figures['ceiling_tera_per_second']:.2f} TFLOP/s")
+    held = ", ".join(f"{run} {size / 1e6:.0f} MB" for run, size in figures["peak_bytes_beside_weights"].items())
+    lines.append(f"calls {figures['model_calls']}; peak beside weights: {held}")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time per frame, ours against stock diffusers.")
-    parser.add_argument("--model", default="mini", help="mini or a folder (default: mini)")
-    parser.add_argument("--frames", type=int, default=8, help="frames per turn (default: 8)")
+    parser.add_argument("--only", choices=("mini", "sd15"), help="one of the two models (default: both)")
+    parser.add_argument("--frames", type=int, default=8, help="frames per turn with mini (default: 8)")
     parser.add_argument("--steps", type=int, default=30, help="denoising steps (default: 30)")
-    parser.add_argument("--repeats", type=int, default=3, help="counted turns (default: 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns (default: 3)")
     parser.add_argument("--size", default="512x256", help="pixels (default: 512x256)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default: auto)")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="time of the wall or the processor")
+    parser.add_argument("--latents", action="store_true", help="compare latents, too")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     given = parser.parse_args()
+    warnings.simplefilter("ignore")  # third parties'
 
-    width, height = map(int, given.size.split("x"))
-    parts = kinopaint.load_model(given.model, device=given.device, dtype=given.dtype)
-    pictures = list(demo.render(frames=given.frames, size=(width, height)))
-    runs = {
-        "stock": stock(parts, pictures, given.steps),
-        "joint": ours(parts, pictures, given.steps, "joint"),
-        "null_image": ours(parts, pictures, given.steps, "null_image"),
-    }
-    found = measure(runs, given.repeats, given.frames, parts.device)
-    median = {name: statistics.median(times) for name, times in found.items()}
-
-    print(f"{machine(parts.device)}\n{', '.join(f'{name} {version}' for name, version in versions().items())}")
-    print(
-        f"{given.model}, {given.size}, {given.steps} steps, {given.frames} frames, {given.repeats} turns, {parts.dtype}"
-    )
-    print(f"{'':<42}{'ms/frame':>9}  {'all turns'}")
-    for name, label in (
-        ("stock", "diffusers InstructPix2Pix, frame by frame"),
-        ("joint", "ours, joint, 3 branches"),
-        ("null_image", "ours, null_image, 3 branches (default)"),
-    ):
-        print(f"{label:<42}{median[name]:>9.0f}  {', '.join(f'{each:.0f}' for each in found[name])}")
-    ratio = median["stock"] / median["joint"]
-    print(f"ratio: ours (joint) takes {1 / ratio:.2f} of stock's time, {ratio:.2f} x as fast")
+    device = choose_device(given.device)
+    if given.clock == "cpu":
+        torch.set_num_threads(1)
+    clock = time.process_time if given.clock == "cpu" else time.perf_counter
+    print(f"{machine(device)}\n{', '.join(f'{name} {version}' for name, version in versions().items())}")
+    figures: dict[str, Any] = {"machine": machine(device), "clock": given.clock, "versions": versions()}
+    for name in (given.only,) if given.only else ("mini", "sd15"):
+        figures[name] = suite(name, given, device, clock)
+        print(shown(name, figures[name]), flush=True)
+    if given.latents:
+        figures["latents"] = faithfulness(device)
+        print("largest difference of latents from stock's in fp32, of the largest value:", figures["latents"])
     if given.json:
-        figures = {
-            "ms_per_frame": found,
-            "median": median,
-            "ratio": ratio,
-            "machine": machine(parts.device),
-            "versions": versions(),
-            "settings": {key: str(value) for key, value in vars(given).items()},
-            "dtype": str(parts.dtype),
-        }
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(figures, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""The work of a frame, calls × operations, is that of the table (layer by layer, Stable Diffusion 1.5)."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from benchmarks import work
+
+from kinopaint.engine.run import stylize_windows
+from kinopaint.methods import StyleAVideo
+from kinopaint.profiles import PROFILES
+from kinopaint.types import Clip, Prompt
+
+TERA = 1e12
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return work.unet_work(work.build("UNet2DConditionModel", **work.SD15_UNET), 32, 64)
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return work.autoencoder_work(work.build("AutoencoderKL", **work.SD15_VAE), 256, 512)
+
+
+def test_work_of_the_networks(unet, vae):
+    """0.373 TFLOP for a latent of 64x32 with 4 input channels; 8 add a thousandth."""
+    assert unet / TERA == pytest.approx(0.373, abs=0.002)
+    assert vae[0] / TERA == pytest.approx(0.550, abs=0.003)
+    assert vae[1] / TERA == pytest.approx(1.249, abs=0.006)
+
+
+def evaluations(parts, profile=None, **settings):
+    """Pictures through the network for one frame."""
+    counted = []
+    unet = parts.backbone.unet
+    handle = unet.register_forward_pre_hook(lambda _, args: counted.append(len(args[0])))
+    if profile:
+        parts = PROFILES[profile].applied(replace(parts))
+    frames = [torch.rand(3, 32, 48)]
+    with torch.no_grad():
+        list(stylize_windows(StyleAVideo(**settings), frames, Clip(32, 48, 1), Prompt("oil"), parts))
+    handle.remove()
+    return sum(counted)
+
+
+@pytest.mark.parametrize(
+    ("settings", "calls", "tera"),
+    [
+        ({"s_mask": 0.5, "mask_lagged": True}, 4 * 30 + 1, 46.5),  # four branches; the first mask is looked for apart
+        ({"s_mask": 0.5, "pilot": "full"}, 5 * 30, 57.7),  # five evaluations
+        ({"s_mask": 0.5, "mask_lagged": True, "num_inference_steps": 4}, 4 * 4 + 1, 7.8),
+    ],
+)
+def test_counted_calls_times_work_is_the_table(settings, calls, tera, parts, unet, vae):
+    found = evaluations(parts, **settings)
+    assert found == calls
+    total = (found * unet + sum(vae)) / TERA
+    extra = found % 4 if settings.get("mask_lagged") else 0
+    assert total - extra * unet / TERA == pytest.approx(tera, rel=0.01)
+
+
+def test_balanced_costs_less_than_a_third_of_thirty_full_steps(parts):
+    deep, block = [], parts.backbone.unet.mid_block.resnets[0]
+    handle = block.register_forward_pre_hook(lambda _, args: deep.append(len(args[0])))
+    evaluations(parts, profile="balanced", **PROFILES["balanced"].fields)
+    handle.remove()
+    assert sum(deep) == 3 * 9  # of 15 steps, six are on reused features
