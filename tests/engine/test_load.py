@@ -129,3 +129,20 @@ def test_other_failures_are_not_tried_again(parts, monkeypatch):
     monkeypatch.setattr(Hungry, "stylize", broken)
     with pytest.raises(RuntimeError, match="broken"):
         run(Hungry(), replace(parts))
+
+
+def test_tiles_do_for_a_small_autoencoder_of_any_number_of_channels():
+    """Where diffusers cannot put the tiles of an encoding together, the frame stays whole."""
+    from diffusers import AutoencoderTiny
+
+    from kinopaint.models.autoencoder import DiffusersAutoencoder
+
+    blocks = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    layers = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    whole = DiffusersAutoencoder(AutoencoderTiny(latent_channels=16, **blocks, **layers))
+    tiled = whole.sized(1, 32)
+    with torch.no_grad():
+        frame = torch.rand(1, 3, 64, 96)
+        latents = whole.encode(frame)
+        assert torch.equal(tiled.encode(frame), latents)
+        assert tiled.decode(latents).shape == (1, 3, 64, 96)

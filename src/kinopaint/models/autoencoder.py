@@ -56,7 +56,8 @@ class DiffusersAutoencoder:
                 f"frames are {width}x{height}; both sides must be multiples of {self.factor}",
                 fix="pad the frames and crop the result",
             )
-        with self._tiled():
+        # diffusers' AutoencoderTiny puts together tiles of four latent channels only (0.42).
+        with self._tiled(self.tile if not self.is_tiny or self.latent_channels == 4 else 0):
             return torch.cat([self._encode(part) for part in self._parts(frames)])
 
     def _encode(self, frames: Tensor) -> Tensor:
@@ -71,17 +72,17 @@ class DiffusersAutoencoder:
     def decode(self, latents: Float[Tensor, "frame channel latent_height latent_width"]) -> Frames:
         """Frames of *scaled* latents, in fp32; values may leave [-1, 1] a little."""
         raw = (latents / self.scale + self.shift) / self._gain
-        with self._tiled():
+        with self._tiled(self.tile):
             return torch.cat([self.network.decode(part, return_dict=False)[0].float() for part in self._parts(raw)])
 
     @contextmanager
-    def _tiled(self) -> Iterator[None]:
-        """Have the network work in tiles for a while, if they are asked for."""
-        if not self.tile:
+    def _tiled(self, tile: int) -> Iterator[None]:
+        """Have the network work in tiles of so many pixels for a while; 0: whole frames."""
+        if not tile:
             yield
             return
         before = {name: getattr(self.network, name) for name in _TILING}
-        sizes = (True, self.tile, self.tile // self.factor)
+        sizes = (True, tile, tile // self.factor)
         try:
             for name, value in zip(_TILING, sizes, strict=True):
                 setattr(self.network, name, value)
