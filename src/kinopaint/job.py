@@ -176,7 +176,18 @@ class Job:
         Where things are, on what they run, and how to treat what is there is not in it.
         """
         apart = {"input", "output", "prompt", "method_name", "given", "presets", "selection"}
-        apart |= {"model", "device", "dtype", "memory", "download", "overwrite", "resume", "restart", "keep_work"}
+        apart |= {
+            "model",
+            "additions",
+            "device",
+            "dtype",
+            "memory",
+            "download",
+            "overwrite",
+            "resume",
+            "restart",
+            "keep_work",
+        }
         others = {name: value for name, value in vars(self).items() if name not in apart}
         return {
             "prompt": self.prompt.text,
@@ -186,6 +197,7 @@ class Job:
             "start": plain(self.selection.start),
             "end": plain(self.selection.end),
             "every": self.selection.every,
+            **self.additions.recorded(),
             **{name: plain(value) for name, value in others.items()},
         }
 

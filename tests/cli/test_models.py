@@ -190,6 +190,9 @@ def test_a_text_to_image_model_with_a_controlnet_and_a_lora_restyles_a_clip(kino
         "end": 0.5,
         "hint": "canny",
     }
+    assert recipe["settings"]["lora"] == ["lora.safetensors:0.5"]
+    assert recipe["settings"]["controlnet"] == ["canny=canny:0.7:0-0.5"]
+    assert str(tmp_path) not in json.dumps(recipe)
     assert (recipe["settings"]["s_image"], recipe["settings"]["strength"]) == (0.0, 0.8)
     ran = kinopaint(*words, "--overwrite", "--text-branch", "joint", "--progress", "none")
     assert ran.code == 5

@@ -57,7 +57,8 @@ def test_dropped_tokens_are_the_ones_not_kept():
 
 def test_a_few_seconds_of_training_write_a_tower_that_loads_and_a_second_call_goes_on(shards, tmp_path, monkeypatch):
     from kinopaint.models import mini_path
-    from kinopaint.models.loading import _image_encoder
+    from kinopaint.models.folder import FolderCheckpoint
+    from kinopaint.models.parts import PartReader
 
     monkeypatch.setattr(
         recipe, "pictures", lambda data: [type("P", (), {"name": n, "held_out": n == "d"}) for n in "ad"]
@@ -73,6 +74,11 @@ def test_a_few_seconds_of_training_write_a_tower_that_loads_and_a_second_call_go
         steps.append(rows[-1]["step"])
         assert {"loss", "words", "looks", "places", "medium", "instance", "place"} <= set(rows[-1])
     assert steps[1] > steps[0]
-    (tmp_path / "out" / "image_encoder").rename(tmp_path / "image_encoder")
-    tower = _image_encoder(tmp_path, torch.device("cpu"), torch.float32)
+    model = tmp_path / "model"
+    model.mkdir()
+    for part in mini_path().iterdir():
+        (model / part.name).symlink_to(tmp_path / "out/image_encoder" if part.name == "image_encoder" else part)
+    if not (model / "image_encoder").exists():
+        (model / "image_encoder").symlink_to(tmp_path / "out/image_encoder")
+    tower = PartReader(FolderCheckpoint(model), torch.device("cpu"), torch.float32, download=False).image_encoder()
     assert tower.tokens(torch.zeros(1, 3, 40, 64)).shape == (1, 197, 32)

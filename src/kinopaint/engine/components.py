@@ -119,7 +119,7 @@ class Components:
     path: Path | None = None
     revision: str | None = None  # commit of a hub snapshot
     licence: str | None = None
-    kind: str = "instruct-pix2pix"  # what the network sees: see kinopaint.models.loading.kind_of
+    kind: str = "instruct-pix2pix"  # what the network sees: see kinopaint.models.kinds
     recommended: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method name -> field -> value
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32

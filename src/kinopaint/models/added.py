@@ -94,6 +94,26 @@ class Additions:
                 fix="give both --ip-adapter FILE and --image-prompt PICTURE",
             )
 
+    def recorded(self) -> dict[str, list[str]]:
+        """What was given, as keywords of `of`, for the recipe; names of files without their folders."""
+        controls = [ControlGiven.parse(each) for each in self.controlnet]
+        told = {
+            "vae": [self.vae] if self.vae else [],
+            "lora": list(self.lora),
+            "controlnet": [
+                f"{each.hint}={_without_folder(each.name)}:{each.weight:g}:{each.start:g}-{each.end:g}"
+                for each in controls
+            ],
+            "ip_adapter": [self.ip_adapter] if self.ip_adapter else [],
+            "image_prompt": [self.image_prompt] if self.image_prompt else [],
+        }
+        return {name: [_without_folder(each) for each in given] for name, given in told.items() if given}
+
+
+def _without_folder(text: str) -> str:
+    """The same with only the last part of a path that exists; a hub id stays as it is."""
+    return Path(text).name if Path(_weight_off(text)[0]).expanduser().exists() else text
+
 
 def _texts(given: Names) -> tuple[str, ...]:
     if given is None:

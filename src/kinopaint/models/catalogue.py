@@ -11,7 +11,9 @@ import torch
 from kinopaint.errors import KinopaintError, ModelError
 from kinopaint.models.finding import Found, find_model
 from kinopaint.models.hashes import model_hash, weight_hashes
-from kinopaint.models.loading import kind_of, load_model, open_checkpoint
+from kinopaint.models.kinds import kind_of
+from kinopaint.models.loading import load_model
+from kinopaint.models.parts import open_checkpoint
 from kinopaint.models.registry import Entry, register, registered
 
 _FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
