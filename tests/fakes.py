@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+import kinopaint
 from kinopaint.methods import _registry
 from kinopaint.methods._settings import setting
 from kinopaint.types import WindowPlan
@@ -73,3 +74,22 @@ def trail(monkeypatch):
     monkeypatch.setattr(Trail, "painted", [])
     monkeypatch.setattr(Trail, "interrupt_at", None)
     return Trail
+
+
+@pytest.fixture
+def fast(monkeypatch, model_folder):
+    """No decoding process and no loading for each run: this is not what is tested here."""
+    from kinopaint import api
+    from kinopaint.video import reader
+
+    loaded = {}
+
+    def load(folder, *, device, dtype, download):
+        if folder != str(model_folder):
+            return kinopaint.load_model(folder, device=device, dtype=dtype)
+        if dtype not in loaded:
+            loaded[dtype] = kinopaint.load_model(folder, device=device, dtype=dtype)
+        return loaded[dtype]
+
+    monkeypatch.setattr(api, "open_clip", reader.open_here)
+    monkeypatch.setattr(api, "load_model", load)

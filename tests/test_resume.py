@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 from tests.clips import write_clip
-from tests.fakes import trail  # noqa: F401 - a fixture
+from tests.fakes import fast, trail  # noqa: F401 - fixtures
 
 import kinopaint
 from kinopaint.errors import ModelError, OutputError, SettingsError
@@ -26,25 +26,6 @@ FRAMES = 7  # windows of two: 0 1, 2 3, 4 5, 6
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, (64, 64))
-
-
-@pytest.fixture
-def fast(monkeypatch, model_folder):
-    """No decoding process and no loading for each run: this is not what is tested here."""
-    from kinopaint import api
-    from kinopaint.video import reader
-
-    loaded = {}
-
-    def load(folder, *, device, dtype, download):
-        if folder != str(model_folder):
-            return kinopaint.load_model(folder, device=device, dtype=dtype)
-        if dtype not in loaded:
-            loaded[dtype] = kinopaint.load_model(folder, device=device, dtype=dtype)
-        return loaded[dtype]
-
-    monkeypatch.setattr(api, "open_clip", reader.open_here)
-    monkeypatch.setattr(api, "load_model", load)
 
 
 @pytest.fixture

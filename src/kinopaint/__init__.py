@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from kinopaint.evaluation import evaluate_all as evaluate_all
     from kinopaint.methods import available_methods as available_methods
     from kinopaint.models import load_model as load_model
+    from kinopaint.repeat import again as again
 
 __version__ = "0.1.0.dev0"
 
 _HOME = {
     "Evaluation": "kinopaint.evaluation",
     "StylizeResult": "kinopaint.api",
+    "again": "kinopaint.repeat",
     "available_methods": "kinopaint.methods",
     "evaluate": "kinopaint.evaluation",
     "evaluate_all": "kinopaint.evaluation",
@@ -43,6 +45,7 @@ _MODULES = ("errors", "methods", "models")
 __all__ = [
     "Evaluation",
     "StylizeResult",
+    "again",
     "available_methods",
     "errors",
     "evaluate",

@@ -24,6 +24,7 @@ COMMANDS = {
     "preview": "the same on a few frames, as a contact sheet, in seconds",
     "probe": "say what a clip is: streams, exact rates, rotation, colour, timing problems",
     "methods": "list the methods, or one with its parameters, paper and cost",
+    "again": "repeat the run whose recipe a result carries",
     "evaluate": "measure a result: prompt, faithfulness, steadiness; with limits for scripts",
     "compare": "measure several results of one source, side by side",
     "bench": "run clips × prompts × methods × presets: results, metrics, time, memory, one page",

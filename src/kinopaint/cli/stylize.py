@@ -140,19 +140,25 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         "--quality", metavar="N", help="the codec's own scale, for h264 the CRF (default: near the source's)"
     )
     result.add_argument("--no-audio", action="store_true", help="leave the sound out")
-    result.add_argument("--sidecar", action="store_true", help="write the recipe beside the result too, as OUTPUT.json")
     result.add_argument(
         "--plan", action="store_true", help="say what would be done, and how long it would take; do nothing"
     )
-    again = result.add_mutually_exclusive_group()
+    add_run_options(parser)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What every command that writes a clip has."""
+    work = parser.add_argument_group("work and report")
+    work.add_argument("--sidecar", action="store_true", help="write the recipe beside the result too, as OUTPUT.json")
+    again = work.add_mutually_exclusive_group()
     again.add_argument(
         "--resume",
         action="store_true",
         help="go on with unfinished work on OUTPUT, which lies in OUTPUT.kinopaint (the default where there is some)",
     )
     again.add_argument("--restart", action="store_true", help="throw unfinished work on OUTPUT away and begin anew")
-    result.add_argument("--keep-work", action="store_true", help="leave OUTPUT.kinopaint there after the delivery, too")
-    result.add_argument("--progress", default="auto", metavar="MODE", help=f"{', '.join(MODES)} (default: auto)")
+    work.add_argument("--keep-work", action="store_true", help="leave OUTPUT.kinopaint there after the delivery, too")
+    work.add_argument("--progress", default="auto", metavar="MODE", help=f"{', '.join(MODES)} (default: auto)")
 
 
 def parser(words: Sequence[str]) -> Parser:

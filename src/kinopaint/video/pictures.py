@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 
@@ -14,6 +16,8 @@ from kinopaint.video.delivery import OtherStreams
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.sequence import name_of
 from kinopaint.video.target import Target
+
+_LONGEST_TEXT = 2**24  # bytes
 
 
 class PictureSink:
@@ -79,6 +83,23 @@ def encoded(image: Image, codec: str, quality: int) -> bytes:
     if not done:
         raise OutputError("KP-OUTPUT-ENCODER", f"{codec} cannot hold a picture of this size")
     return data.tobytes()
+
+
+def png_texts(path: Path) -> dict[str, str]:
+    """The texts of a PNG file's uncompressed iTXt chunks, by keyword, as far as they can be read."""
+    found = {}
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"iTXt" and length <= _LONGEST_TEXT:
+                key, _, rest = file.read(length).partition(b"\0")
+                if rest[:1] == b"\0":
+                    found[key.decode("latin-1")] = rest[2:].split(b"\0", 2)[-1].decode(errors="replace")
+            else:
+                file.seek(length, os.SEEK_CUR)
+            file.seek(4, os.SEEK_CUR)
+    return found
 
 
 def _png_with_text(png: bytes, texts: Mapping[str, str]) -> bytes:

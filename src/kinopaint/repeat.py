@@ -1,0 +1,167 @@
+"""Repeat a run by the recipe that its result carries.
+
+On the same machine, with the same versions, the decoded frames are identical. Elsewhere another processor, device or
+library may round differently, so pictures are alike but not equal; what differs is said in a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from kinopaint.errors import InputError, ModelError, SettingsError
+from kinopaint.recipe import fingerprint, versions
+from kinopaint.text import shown
+from kinopaint.video import probe
+from kinopaint.video.pictures import png_texts
+
+if TYPE_CHECKING:
+    from kinopaint.api import Listener, StylizeResult
+
+LARGEST = 2**24  # bytes of a sidecar
+# Keywords of `stylize` that are this run's own, whatever a recipe says.
+_OWN = {
+    "input", "output", "model", "device", "dtype", "download", "overwrite", "resume", "restart", "keep_work",
+    "sidecar", "progress",
+}  # fmt: skip
+
+
+def again(
+    output: str | PathLike[str],
+    new: str | PathLike[str] | None = None,
+    *,
+    input: str | PathLike[str] | None = None,
+    model: str | PathLike[str] | None = None,
+    device: str | None = None,
+    progress: Listener | None = None,
+    **run: Any,
+) -> StylizeResult:
+    """Make `output` once more, as `new`, by default with `-again` after its name.
+
+    The source is `input`, or else the recorded name beside `output`; the model is `model`, or else the recorded name;
+    both must have the recorded fingerprints. `device` is by default the recorded one, where there is such a one. `run`
+    may hold overwrite, restart, keep_work, download and sidecar.
+
+    Raises InputError (KP-INPUT-RECIPE: no recipe; KP-INPUT-OTHER: not the source; the codes of `probe`), ModelError
+    (KP-MODEL-OTHER) and what `stylize` raises.
+    """
+    from kinopaint.api import stylize
+    from kinopaint.models import weight_hashes
+    from kinopaint.models.finding import find_model
+
+    place = Path(output)
+    recipe = read_recipe(place)
+    source = _source(recipe, place, input)
+    name: str = recipe["model"]["name"] if model is None else os.fspath(model)
+    found = find_model(name, download=bool(run.get("download", False))).path
+    if weight_hashes(found) != recipe["model"]["hashes"]:
+        raise ModelError(
+            "KP-MODEL-OTHER",
+            "this is not the model of the recipe: the hashes of its weights differ",
+            where=shown(str(found)),
+            fix=f"give the folder of {shown(recipe['model']['name'])} with --model",
+        )
+    chosen, notes = _device(recipe) if device is None else (device, [])
+    for note in [*notes, *_other_versions(recipe)]:
+        if progress is None:
+            warnings.warn(note, stacklevel=2)
+        else:
+            progress({"event": "warning", "message": note})
+    settings = {key: value for key, value in recipe["settings"].items() if key not in _OWN}
+    words = settings.pop("prompt")
+    target = place.with_name(f"{place.stem}-again{place.suffix}") if new is None else new
+    return stylize(
+        source, words, target, model=name, device=chosen, dtype=recipe["dtype"], progress=progress, **run, **settings
+    )
+
+
+def read_recipe(place: Path) -> dict[str, Any]:
+    """The recipe that is embedded in a result, or that lies beside it. Raises InputError (KP-INPUT-RECIPE, …)."""
+    beside = place.with_name(f"{place.name}.json")
+    text: str | None = probe(place).metadata.get("kinopaint")
+    if text is None and place.suffix.lower() == ".png" and place.is_file():
+        text = png_texts(place).get("kinopaint")
+    if text is None and beside.is_file() and beside.stat().st_size <= LARGEST:
+        text = beside.read_text(encoding="utf-8", errors="replace")
+    if text is None:
+        raise InputError(
+            "KP-INPUT-RECIPE",
+            f"it carries no recipe, and there is no {shown(beside.name)} beside it",
+            where=shown(place),
+            fix="give a file that kinopaint stylize has written",
+        )
+    try:
+        recipe: dict[str, Any] = json.loads(text)
+        told = (
+            recipe["settings"]["prompt"],
+            recipe["dtype"],
+            recipe["device"],
+            recipe["model"]["name"],
+            recipe["source"]["name"],
+            recipe["source"]["fingerprint"],
+        )
+        shots = recipe["settings"].get("shots")
+        if not all(isinstance(each, str) for each in told) or not isinstance(recipe["model"]["hashes"], dict):
+            raise ValueError
+        if isinstance(shots, str) and shots not in ("auto", "off"):  # would be the name of a file to read
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            "KP-INPUT-RECIPE",
+            "its recipe is damaged or of another kind",
+            where=shown(place),
+            fix="give a file that kinopaint stylize has written",
+        ) from None
+    return recipe
+
+
+def _source(recipe: Mapping[str, Any], place: Path, given: str | PathLike[str] | None) -> Path:
+    recorded = PurePath(recipe["source"]["name"])
+    if given is not None:
+        source = Path(given)
+    elif recorded.is_absolute() or ".." in recorded.parts:  # Kinopaint writes no such name
+        raise InputError("KP-INPUT-RECIPE", "its recipe names a place elsewhere", where=shown(place), fix="use --input")
+    else:
+        source = place.absolute().parent / recorded
+    try:
+        same = fingerprint(source) == recipe["source"]["fingerprint"]
+    except (OSError, InputError):
+        raise InputError(
+            "KP-INPUT-MISSING",
+            f"the source {shown(recipe['source']['name'])} is not there",
+            where=shown(source),
+            fix="say where it is with --input",
+        ) from None
+    if not same:
+        raise InputError(
+            "KP-INPUT-OTHER",
+            "this is not the source of the recipe: its content differs",
+            where=shown(source),
+            fix="say where the right one is with --input",
+        )
+    return source
+
+
+def _device(recipe: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The recorded device, or, with a note, whatever there is."""
+    from kinopaint.models.placement import choose_device
+
+    recorded = recipe["device"]
+    try:
+        choose_device(recorded)
+    except SettingsError:
+        return "auto", [f"made on {shown(recorded)}, which is not here: frames will be alike, but not equal"]
+    return recorded, []
+
+
+def _other_versions(recipe: Mapping[str, Any]) -> list[str]:
+    before, now = recipe.get("versions", {}), versions()
+    other = [
+        f"{name} {before[name]} (here {now[name]})" for name in now if name in before and before[name] != now[name]
+    ]
+    return [f"made with {shown(', '.join(other))}: frames may differ by rounding"] if other else []
