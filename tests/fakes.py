@@ -84,11 +84,11 @@ def fast(monkeypatch, model_folder):
 
     loaded = {}
 
-    def load(folder, *, device, dtype, download):
+    def load(folder, *, dtype, **others):
         if folder != str(model_folder):
-            return kinopaint.load_model(folder, device=device, dtype=dtype)
+            return kinopaint.load_model(folder, dtype=dtype, **others)
         if dtype not in loaded:
-            loaded[dtype] = kinopaint.load_model(folder, device=device, dtype=dtype)
+            loaded[dtype] = kinopaint.load_model(folder, dtype=dtype, **others)
         return loaded[dtype]
 
     monkeypatch.setattr(api, "open_clip", reader.open_here)

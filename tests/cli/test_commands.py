@@ -63,8 +63,8 @@ def test_incomplete_commands_are_wrong_usage(kinopaint, words):
     assert kinopaint(*words).code == 2
 
 
-def test_options_of_later_versions_are_not_swallowed(kinopaint):
-    for option in ("--resume", "--restart", "--memory", "--keep-work"):
+def test_options_that_are_not_there_are_not_swallowed(kinopaint):
+    for option in ("--resum", "--restart-all", "--keep_work"):
         ran = kinopaint("stylize", "in.mp4", "words", "-o", "out.mp4", option)
         assert ran.code == 2
         assert option in ran.err
