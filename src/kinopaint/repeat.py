@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kinopaint.api import Listener, StylizeResult
 
 LARGEST = 2**24  # bytes of a sidecar
+_ADDITIONS = {"vae", "lora", "controlnet", "ip_adapter", "image_prompt"}
 # Keywords of `stylize` that are this run's own, whatever a recipe says.
 _OWN = {
     "input", "output", "model", "device", "dtype", "download", "overwrite", "resume", "restart", "keep_work",
@@ -45,7 +46,7 @@ def again(
 
     The source is `input`, or else the recorded name beside `output`; the model is `model`, or else the recorded name;
     both must have the recorded fingerprints. `device` is by default the recorded one, where there is such a one. `run`
-    may hold overwrite, restart, keep_work, download and sidecar.
+    may hold overwrite, restart, keep_work, download and sidecar, and what was put on the model (vae, lora, …).
 
     Raises InputError (KP-INPUT-RECIPE: no recipe; KP-INPUT-OTHER: not the source; the codes of `probe`), ModelError
     (KP-MODEL-OTHER) and what `stylize` raises.
@@ -66,13 +67,21 @@ def again(
             where=shown(str(found)),
             fix=f"give the folder of {shown(recipe['model']['name'])} with --model",
         )
+    if (added := recipe["model"].get("added")) and not run.keys() & _ADDITIONS:
+        names = ", ".join(shown(str(each.get("name", each))) for each in added)
+        raise ModelError(
+            "KP-MODEL-OTHER",
+            f"the result was made with additions to the model: {names}",
+            where=shown(place),
+            fix="give them to kinopaint.again as vae, lora, controlnet, ip_adapter, image_prompt, as before",
+        )
     chosen, notes = _device(recipe) if device is None else (device, [])
     for note in [*notes, *_other_versions(recipe)]:
         if progress is None:
             warnings.warn(note, stacklevel=2)
         else:
             progress({"event": "warning", "message": note})
-    settings = {key: value for key, value in recipe["settings"].items() if key not in _OWN}
+    settings = {key: value for key, value in recipe["settings"].items() if key not in _OWN | _ADDITIONS}
     words = settings.pop("prompt")
     target = place.with_name(f"{place.stem}-again{place.suffix}") if new is None else new
     return stylize(
