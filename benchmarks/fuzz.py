@@ -187,13 +187,15 @@ def open_isolated(path: Path) -> ClipReader:
 def outcome_of(number: int, seed: int, sources: list[Path], folder: Path, opening: Open = open_isolated) -> Outcome:
     """Make mutant `number`, copy it, and look at what is left in the folder."""
     source = sources[number % len(sources)]
-    mutant, target = folder / f"mutant{source.suffix}", folder / "copy.mkv"
+    # Matroska takes any sound as it is; for MP4 some has to be decoded.
+    target = folder / ("copy.mkv", "copy.mp4")[number // len(sources) % 2]
+    mutant = folder / f"mutant{source.suffix}"
     mutant.write_bytes(mutate(source.read_bytes(), np.random.default_rng([seed, number])))
     opened, fault, begin = False, "", time.monotonic()
     try:
         with opening(mutant) as clip:
             opened = True
-            with open_writer(target, source=clip.info, codec="ffv1") as writer:
+            with open_writer(target, source=clip.info) as writer:
                 for frame in clip:
                     writer.write(frame.image, frame)
                 writer.finish()
@@ -208,7 +210,7 @@ def outcome_of(number: int, seed: int, sources: list[Path], folder: Path, openin
         said, fault = "exception", f"{type(error).__name__}: {error}"
     mutant.unlink()
     left = sorted(path.name for path in folder.iterdir())
-    if left != (["copy.mkv"] if said == "delivered" else []):
+    if left != ([target.name] if said == "delivered" else []):
         fault = fault or f"left behind: {left}"
     for name in left:
         (folder / name).unlink()

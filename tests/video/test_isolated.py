@@ -91,6 +91,15 @@ def test_a_crash_is_an_error_with_the_place(long_clip, number, said):
 
 
 @posix
+def test_a_crash_while_looking_for_cuts_is_an_error_and_no_more(long_clip):
+    with open_clip(long_clip) as reader:
+        child_of(reader).kill()
+        with pytest.raises(InputError, match="KP-INPUT-CRASH"):
+            reader.find_cuts()
+        assert sum(1 for _ in reader) == 40
+
+
+@posix
 def test_a_hang_is_ended_by_the_watchdog(long_clip):
     begin = time.monotonic()
     with open_clip(long_clip, limits=Limits(seconds=2)) as reader:

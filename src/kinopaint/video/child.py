@@ -15,6 +15,8 @@ import traceback
 from queue import Queue
 from typing import Any, BinaryIO
 
+import cv2
+
 from kinopaint.errors import InputError, KinopaintError
 from kinopaint.video import wire
 from kinopaint.video.limits import Guard, Limits
@@ -46,6 +48,9 @@ def main() -> None:
         except MemoryError:
             session.say("memory")
         except Exception as error:
+            if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+                session.say("memory")
+                continue
             session.say("fault", what=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
 
 

@@ -109,8 +109,13 @@ class IsolatedReader(ClipReader):
         return decoder
 
     def find_cuts(self) -> tuple[int, ...]:
-        self._ready = self._ready or self._opened()
-        found: tuple[int, ...] = self._ready.ask("find_cuts")
+        decoder, self._ready = self._ready or self._opened(), None
+        try:
+            found: tuple[int, ...] = decoder.ask("find_cuts")
+        except BaseException:
+            decoder.close()  # its answer must not be taken for another one's
+            raise
+        self._ready = decoder
         return found
 
     def __iter__(self) -> Iterator[Frame]:
