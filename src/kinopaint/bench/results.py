@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from kinopaint.bench.machine import machine
 from kinopaint.bench.runner import Outcome, groups
-from kinopaint.bench.suite import Suite
+from kinopaint.bench.suite import RENDERING, Suite
 from kinopaint.metrics.catalogue import CATALOGUE
 from kinopaint.metrics.series import mean_of_defined
 from kinopaint.report.page import render, write_page
@@ -28,11 +28,14 @@ HEADLINE = (
 
 
 def table(outcomes: list[Outcome]) -> Iterator[Row]:
-    """A row for each cell, and after those of a clip and prompt one for each reference video."""
+    """A row for each cell, and after those of a clip and prompt one for each reference video. `kind` is cell, rendering
+    (the generator's own) or reference.
+    """
     for clip, prompt, group in groups(outcomes):
         for outcome in group:
             cell, answer = outcome.cell, outcome.answer
-            row: Row = {"clip": clip, "prompt": prompt, "method": cell.label, "preset": cell.preset, "kind": "cell"}
+            kind = "rendering" if cell.method == RENDERING else "cell"
+            row: Row = {"clip": clip, "prompt": prompt, "method": cell.label, "preset": cell.preset, "kind": kind}
             if outcome.failed:
                 yield {**row, "error": f"{answer['error']['code']}: {answer['error']['what']}"}
                 continue
@@ -97,7 +100,7 @@ def write_bench_page(path: Path, suite: Suite, outcomes: list[Outcome]) -> None:
     sections = []
     for clip, prompt, group in groups(outcomes):
         own = [row for row in made if (row["clip"], row["prompt"]) == (clip, prompt)]
-        cells = [row for row in own if row["kind"] == "cell"]
+        cells = [row for row in own if row["kind"] != "reference"]
         for row, outcome in zip(cells, group, strict=True):
             row["pictures"] = outcome.answer.get("pictures", [])
             row["file"] = quote(f"results/{outcome.result.name}") if not outcome.failed else ""
