@@ -698,10 +698,11 @@ def test_frames_out_of_order_are_refused(tmp_path):
             writer.write(picture(0), Frame(picture(0), 1, 512, TICK))
 
 
-def test_a_size_that_the_encoder_refuses(tmp_path):
-    clip = make_clip(tmp_path / "a.mkv", size=(2, 2))
-    with pytest.raises(OutputError, match=r"KP-OUTPUT-ENCODER.*2x2"):
-        restyle(clip, tmp_path / "b.mp4", codec="h265")
+@pytest.mark.parametrize(("size", "codec"), [((1, 1), "av1"), ((2, 2), "h265"), ((62, 40), "h265")])
+def test_a_size_that_the_encoder_refuses(tmp_path, size, codec):
+    clip = make_clip(tmp_path / "a.mkv", size=size, pixel_format="yuv444p")
+    with pytest.raises(OutputError, match=rf"KP-OUTPUT-ENCODER.*{size[0]}x{size[1]}"):
+        restyle(clip, tmp_path / "b.mp4", codec=codec)
     assert names(tmp_path) == ["a.mkv"]
 
 

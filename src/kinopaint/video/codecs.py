@@ -31,7 +31,8 @@ class Codec:
     `quality` is the option that `--quality` sets, with its default and its range; for the constant-rate-factor codecs
     lower is better, for jpeg and webp higher is. None: the codec has no such setting. `odd_format` is the pixel format
     for sizes with an odd side, where the usual one cannot hold them; `alpha_format` the one that keeps transparency, in
-    the muxers of `alpha_muxers`. `deep`: sources of more than 8 bits are written with 10.
+    the muxers of `alpha_muxers`. `deep`: sources of more than 8 bits are written with 10. `longest_side` is what the
+    longer side must have at least, in pixels.
     """
 
     encoder: str
@@ -43,6 +44,7 @@ class Codec:
     no_b_frames: Mapping[str, str] = field(default_factory=dict)
     tag: str | None = None
     deep: bool = False
+    longest_side: int = 1
     alpha_format: str | None = None
     alpha_muxers: tuple[str | None, ...] = ()
     alpha_options: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +77,7 @@ CODECS: Mapping[str, Codec] = {
         {"x265-params": "log-level=none:bframes=0"},
         tag="hvc1",  # the only tag that Apple's players take
         deep=True,
+        longest_side=64,  # x265 writes beyond its memory where both sides are shorter
     ),
     "av1": Codec(
         "libsvtav1",

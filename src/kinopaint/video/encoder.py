@@ -11,7 +11,7 @@ import av
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from kinopaint.errors import SettingsError
+from kinopaint.errors import OutputError, SettingsError
 from kinopaint.video.codecs import CODECS, Codec
 from kinopaint.video.color import BT709, FromRgb
 from kinopaint.video.delivery import COLOR, OtherStreams
@@ -35,6 +35,13 @@ class VideoSink:
     def __init__(self, target: Target) -> None:
         source, codec, size = target.source, CODECS[target.codec], target.stored
         self._muxer, self._warnings, self._base = str(target.muxer), target.warnings, source.time_base
+        if max(size) < codec.longest_side:
+            raise OutputError(
+                "KP-OUTPUT-ENCODER",
+                f"{target.codec} cannot write {size[0]}x{size[1]} pictures: a side of at least {codec.longest_side} "
+                "pixels is needed",
+                fix="use --codec h264",
+            )
         self._durations: dict[int, int] = {}
         self._through: Passthrough | None = None
         self._last_pts: int | None = None
