@@ -80,14 +80,14 @@ function show() {
   draw();
 }
 
-/* As many columns as make the pictures largest within the width and half the window's height. */
+/* As many columns as make the pictures largest within the width and the window's height. */
 function arrange() {
   const ratio = data.tiles.width / data.tiles.height, count = pictures.length;
   const room = stage.parentElement.clientWidth, tall = Math.max(260, Math.min(window.innerHeight, 1000) * 0.6);
   let best = 0, columns = 1;
   for (let tried = 1; tried <= count; tried++) {
     const lines = Math.ceil(count / tried);
-    const width = Math.min(room / tried, (tall / (mode === "wipe" ? 1 : Math.min(lines, 2))) * ratio);
+    const width = Math.min(room / tried, (tall / lines) * ratio);
     if (width > best + 1) { best = width; columns = tried; }
   }
   stage.style.gridTemplateColumns = `repeat(${columns}, minmax(0, ${Math.floor(best)}px))`;
