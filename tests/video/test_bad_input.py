@@ -14,6 +14,7 @@ from clips import make_clip, picture, shared_file
 
 from kinopaint.errors import InputError, KinopaintError
 from kinopaint.video.limits import Guard, Limits
+from kinopaint.video.opening import open_container
 from kinopaint.video.probe import scan
 from kinopaint.video.reader import open_here as open_clip
 
@@ -119,6 +120,13 @@ def test_a_concat_script_without_its_first_line(tmp_path):
     make_clip(tmp_path / "real.mp4")
     (tmp_path / "a.ffconcat").write_text("file real.mp4\n")
     assert code_of(tmp_path / "a.ffconcat") == "KP-INPUT-NOT-VIDEO"
+
+
+def test_the_demuxers_are_limited_too(tmp_path):
+    make_clip(tmp_path / "real.mp4")
+    (tmp_path / "a.ffconcat").write_text("ffconcat version 1.0\nfile real.mp4\n")
+    with pytest.raises(InputError, match="KP-INPUT-NOT-VIDEO"):
+        open_container(tmp_path / "a.ffconcat")
 
 
 def test_a_numbered_name_does_not_open_the_sequence(tmp_path):

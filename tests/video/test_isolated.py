@@ -185,13 +185,29 @@ def test_close_ends_an_iteration_in_progress(long_clip):
     assert list(frames) == []
 
 
+READS = """
+reader = open_clip(sys.argv[1])
+frames = iter(reader)
+next(frames)
+decoder = reader._running[0]
+"""
+HANGS = """
+isolated._START = isolated._START.replace(
+    "import main", "import main; import time; from kinopaint.video import limits; "
+    "limits.Guard.packet = lambda self: time.sleep(1000)"
+)
+decoder = isolated.Decoder(sys.argv[1], Limits())
+decoder._arrived.get()  # it is alive
+decoder._send({"do": "probe", "path": sys.argv[1]})
+time.sleep(0.5)
+"""
+
+
 @posix
-def test_it_ends_with_the_run(long_clip):
-    program = (
-        "import os, sys\nfrom kinopaint.video import open_clip\nreader = open_clip(sys.argv[1])\n"
-        "frames = iter(reader)\nnext(frames)\nprint(reader._running[0]._process.pid, flush=True)\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
+@pytest.mark.parametrize("doing", [READS, HANGS], ids=["reads", "hangs"])
+def test_it_ends_with_the_run(long_clip, doing):
+    head = "import os, sys, time\nfrom kinopaint.video import Limits, isolated, open_clip\n"
+    program = f"{head}{doing}print(decoder._process.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", program, str(long_clip)], capture_output=True, text=True, env=environment, check=False
