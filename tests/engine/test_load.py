@@ -137,12 +137,12 @@ def test_tiles_do_for_a_small_autoencoder_of_any_number_of_channels():
 
     from kinopaint.models.autoencoder import DiffusersAutoencoder
 
-    blocks = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
-    layers = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    blocks = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+    layers = {"num_encoder_blocks": (1,) * 4, "num_decoder_blocks": (1,) * 4}
     whole = DiffusersAutoencoder(AutoencoderTiny(latent_channels=16, **blocks, **layers))
-    tiled = whole.sized(1, 32)
+    tiled = whole.sized(1, 64)
     with torch.no_grad():
-        frame = torch.rand(1, 3, 64, 96)
+        frame = torch.rand(1, 3, 128, 96)
         latents = whole.encode(frame)
         assert torch.equal(tiled.encode(frame), latents)
-        assert tiled.decode(latents).shape == (1, 3, 64, 96)
+        assert tiled.decode(latents).shape == (1, 3, 128, 96)

@@ -57,7 +57,7 @@ class DiffusersAutoencoder:
                 fix="pad the frames and crop the result",
             )
         # diffusers' AutoencoderTiny puts together tiles of four latent channels only (0.42).
-        with self._tiled(self.tile if not self.is_tiny or self.latent_channels == 4 else 0):
+        with self._tiled(0 if self.is_tiny and self.latent_channels != 4 else self.tile):
             return torch.cat([self._encode(part) for part in self._parts(frames)])
 
     def _encode(self, frames: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class DiffusersAutoencoder:
     def decode(self, latents: Float[Tensor, "frame channel latent_height latent_width"]) -> Frames:
         """Frames of *scaled* latents, in fp32; values may leave [-1, 1] a little."""
         raw = (latents / self.scale + self.shift) / self._gain
-        with self._tiled(self.tile):
+        with self._tiled(0 if self.is_tiny and self.factor != 8 else self.tile):  # 8 is written into it, too
             return torch.cat([self.network.decode(part, return_dict=False)[0].float() for part in self._parts(raw)])
 
     @contextmanager
