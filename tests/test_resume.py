@@ -330,7 +330,7 @@ def test_a_fallback_is_told_kept_in_the_recipe_and_kept_up_after_a_stop(run, tmp
     done = run("whole.mkv", codec="ffv1", **half)
     assert done.recipe["fallbacks"] == [{"frame": 2, "step": "float32"}]
     assert json.loads(probe(tmp_path / "whole.mkv").metadata["kinopaint"])["fallbacks"] == done.recipe["fallbacks"]
-    assert any("frame 2; going on in float32" in note for note in run.notes)
+    assert any("frame 2; going on with float32" in note for note in run.notes)
     stopped_at(run, 6, **half)
     resumed = run(**half)
     assert resumed.recipe["fallbacks"] == done.recipe["fallbacks"]

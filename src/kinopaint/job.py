@@ -167,7 +167,7 @@ class Job:
         fields = {name: value for name, value in recommended.items() if name in known}
         defaults = {name: field.default for name, field in known.items()}
         for name in self.presets:
-            fields |= PROFILES[name].method_fields(defaults) if name in PROFILES else kind.presets[name]
+            fields |= PROFILES[name].method_fields(defaults, recommended) if name in PROFILES else kind.presets[name]
         return kind(**coerce_fields(kind, {**fields, **self.given}))
 
     def settings(self) -> dict[str, Any]:

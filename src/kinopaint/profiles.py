@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Profile:
     """One row of the table.
 
-    `fields` are set on methods that have them, over what the model recommends. `own_steps`: take the method's default
+    `fields` are set on methods that have them; over what the model recommends, unless the profile `yields` to that.
+    `own_steps`: take the method's default
     number of steps even where the model recommends another. `dtype`: what `--dtype auto` means. `cache_every`: of so
     many steps, one runs the whole network, the others its outermost blocks on the deep features of that one; 1 = off.
     `small_decoder`: encode and decode by the model's small autoencoder, if it has one. `deviation`: what was measured
@@ -27,15 +28,17 @@ class Profile:
 
     about: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    yields: bool = False
     own_steps: bool = False
     dtype: str = "auto"
     cache_every: int = 1
     small_decoder: bool = False
     deviation: Mapping[str, float] = field(default_factory=dict)
 
-    def method_fields(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """What the profile sets on a method with these fields and defaults."""
-        chosen = {name: value for name, value in self.fields.items() if name in defaults}
+    def method_fields(self, defaults: Mapping[str, Any], recommended: Mapping[str, Any]) -> dict[str, Any]:
+        """What the profile sets on a method with these fields and defaults, on a model that recommends these."""
+        kept = recommended if self.yields else {}
+        chosen = {name: value for name, value in self.fields.items() if name in defaults and name not in kept}
         if self.own_steps and "num_inference_steps" in defaults:
             chosen["num_inference_steps"] = defaults["num_inference_steps"]
         return chosen
@@ -62,6 +65,7 @@ PROFILES = {
     "balanced": Profile(
         "15 steps of a second-order solver, every second one on reused features; half precision where that is quick",
         {**_FEW, "num_inference_steps": 15, "clip_every": 2},
+        yields=True,
         cache_every=2,
     ),
     "fast": Profile("8 steps, no gradient", {**_FEW, "num_inference_steps": 8, "clip_strength": 0.0}),

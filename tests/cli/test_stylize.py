@@ -200,8 +200,6 @@ def test_preview_puts_results_under_their_sources(kinopaint, clip, model_folder,
         (["--dtype", "float8"], "KP-SETTING-DTYPE"),
         (["--set", "s_text"], "KP-USAGE"),
         (["--set", "s_text=1", "--s-text", "2"], "KP-USAGE"),
-        (["--clip-strength", "0.1"], "KP-SETTING-NOT-YET"),
-        (["--preset", "paper"], "KP-SETTING-NOT-YET"),
     ],
 )
 def test_settings_are_refused_before_anything_is_opened(kinopaint, tmp_path, more, code):
@@ -377,7 +375,7 @@ def test_ctrl_c_stops_with_6_and_says_how_to_go_on(job, tmp_path, monkeypatch):
 def test_ctrl_c_in_the_first_window_leaves_nothing(job, tmp_path, monkeypatch):
     from kinopaint.methods import StyleAVideo
 
-    def interrupted(self, window, shared, parts):
+    def interrupted(self, *window_and_parts):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(StyleAVideo, "stylize", interrupted)

@@ -41,8 +41,9 @@ def page(tmp_path_factory):
 def test_it_plays(page):
     before = page.value("film.currentTime")
     page.click("#play")
-    page.wait_for(f"film.currentTime !== {before} && !film.paused")
-    assert page.value("byId('play').getAttribute('aria-label')") == "Pause"
+    page.wait_for(
+        f"film.currentTime !== {before} && !film.paused && byId('play').getAttribute('aria-label') === 'Pause'"
+    )
     page.press(" ")
     page.wait_for("film.paused")
     assert page.problems == []
