@@ -54,8 +54,7 @@ TRAINED = (
     "pen and ink drawing with cross-hatching", "woodcut (linocut)", "ukiyo-e woodblock print", "comic book",
     "anime (cel shading)", "pop art with halftone dots", "swirling post-impressionist painting (van Gogh)",
     "mosaic of tiles", "stained glass window", "pixel art", "blueprint", "neon (cyberpunk)", "film noir",
-    "faded vintage photograph", "thermal camera image", "gouache painting", "paper cut-out",
-    "cross-stitch embroidery", "art deco poster",
+    "faded vintage photograph", "thermal camera image",
 )
 
 # of these, what the model's pictures do not show yet: not offered as trained

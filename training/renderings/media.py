@@ -197,10 +197,11 @@ def hatch(shape: tuple[int, ...], angle: float, period: float, tone: Array, onse
 def pen_and_ink(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     light = local_contrast(lightness(kuwahara(source.rgb, 2.5, source.direction)), 0.3)
     tone = blur(1 - light, 0.8)
-    straight = np.zeros_like(tone)
+    wobble = 1.1 * source.noise.smooth("wobble", 8)
+    lean = draw.uniform(-0.15, 0.15)
     ink = np.zeros_like(tone)
-    for angle, period, onset in ((45, CELL / 2**0.5, 0.28), (-45, CELL / 2**0.5, 0.48), (0, CELL, 0.7)):
-        line = hatch(tone.shape, np.deg2rad(angle), period, tone, onset, straight)
+    for angle, onset in ((45, 0.28), (-45, 0.48), (8, 0.66), (88, 0.82)):
+        line = hatch(tone.shape, np.deg2rad(angle) + lean, 7.2, tone, onset, wobble)
         ink = 1 - (1 - ink) * (1 - line)
     ink = np.maximum(ink, smoothstep(0.86, 0.95, tone))
     ink = np.maximum(ink, lines(source.light, source.angle, 1.05, 0.985, 70))
