@@ -151,6 +151,19 @@ def test_white_black_and_grey():
     assert np.allclose(lab, [[100, 0, 0], [0, 0, 0], [50.03, 0, 0]], atol=0.01)
 
 
+def test_colour_drift_against_colour_science_and_plain_loops():
+    colour = pytest.importorskip("colour")
+    frames = np.random.default_rng(5).integers(0, 256, (11, 40, 48, 3), np.uint8)
+    frames[4:] //= 2
+    means = [mean_lab(frame) for frame in frames]
+    windows = []
+    for start in (0, 2, 4, 6, 8, 10):  # a quarter of eleven frames is two; the eleventh is half a window
+        members = means[start : start + 2]
+        windows.append([sum(float(lab[c]) for lab in members) / len(members) for c in range(3)])
+    expected = np.mean([colour.delta_E(window, windows[0], method="CIE 2000") for window in windows[1:]])
+    assert colour_drift(means, rate=24) == pytest.approx(expected, abs=1e-4)
+
+
 def test_colour_drift_by_hand():
     grey = [np.array([lightness, 0.0, 0.0]) for lightness in (50, 50, 60, 60, 70, 70)]
     by_window = [float(delta_e_2000(np.array([50.0, 0, 0]), np.array([x, 0.0, 0.0]))) for x in (60, 70)]
