@@ -110,7 +110,8 @@ def test_names_and_prompts_cannot_become_code(clips, tmp_path):
     result = tmp_path / "</script><script>alert(4)<\\script>'.mp4".replace("/", "\u2215")
     for path in (source, result):
         path.write_bytes(clips[0].read_bytes())
-    (found,) = evaluate_all(source, [result], prompt=HOSTILE)
+    with pytest.warns(UserWarning, match="reads only the first 48 tokens"):  # the title is that long
+        (found,) = evaluate_all(source, [result], prompt=HOSTILE)
     path = tmp_path / "page.html"
     write_report([found], path)
     reader, data = read(path)
