@@ -39,16 +39,8 @@ def open_here(
     allow_damaged: bool = False,
     guard: Guard | None = None,
 ) -> FileReader:
-    """Open a video, an image sequence or a single image, to be decoded in this process; `isolated.open_clip` does not.
-
-
-    `fps` is the rate of an image sequence, 25 if it is not given (see `kinopaint.video.sequence`).
-    Keeps the frames with start <= time < end (seconds after the first frame, in any form of `parse_time`) and of
-    these each `every`-th. A truncated or damaged file is refused, at once where its packets tell and otherwise at
-    the place of the damage; with `allow_damaged` whatever can be decoded is read and the rest is in `warnings`.
-
-    Raises SettingsError (KP-SETTING-TIME, -RANGE, -EVERY, -FPS) and InputError (the codes of `probe`,
-    KP-INPUT-TRUNCATED).
+    """Open a clip to be decoded in this process: what `isolated.open_clip`, whose arguments and errors these are, does
+    in a process of its own.
     """
     selection = Selection.of(start, end, every)
     info, times = scan(path, guard, fps=None if fps is None else parse_rate(fps))
