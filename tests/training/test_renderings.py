@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from training import words
 from training.renderings import MEDIA, render
+from training.renderings.blocks import Noise, triangles
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +42,10 @@ def test_noise_stays_on_the_canvas_when_the_picture_grows(photograph, paintings)
     from training.renderings.blocks import Noise
 
     assert np.array_equal(Noise(3, (96, 128)).white("paper"), Noise(3, (200, 300)).white("paper")[:96, :128])
+
+
+@pytest.mark.parametrize("size", [9.6, 14.35, 95.5])
+def test_triangles_fill_the_picture_when_the_last_cells_hold_no_pixel(photograph, size):
+    facets, _, _ = triangles(photograph, size, Noise(0, photograph.shape[:2]), "vertices")
+    assert np.isfinite(facets).all()
+    assert np.abs(facets.mean((0, 1)) - photograph.mean((0, 1))).max() < 0.02

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import cv2
 import numpy as np
+from scipy.spatial import Delaunay
 
 Array = np.ndarray
 
@@ -465,7 +466,7 @@ def triangles(rgb: Array, size: float, noise: Noise, name: str) -> tuple[Array, 
     light = lightness(rgb)
     strength = structure(rgb, 1.5, 6.0).detail
     x, y = grid(light.shape)
-    ny, nx = int(np.ceil(rows / size)), int(np.ceil(cols / size))
+    ny, nx = int((rows - 1) // size) + 1, int((cols - 1) // size) + 1  # rounded up, some cell could hold no pixel
     table = noise.generator(name).random((260, 260, 2), dtype=np.float32)[:ny, :nx]
     place = ((y // size).astype(np.int32) * nx + (x // size).astype(np.int32)).ravel()
     weight = (strength.ravel() + 1e-3) ** 6
@@ -481,15 +482,12 @@ def triangles(rgb: Array, size: float, noise: Noise, name: str) -> tuple[Array, 
     frame = [(a * (cols - 1), b) for a in rim for b in (0, rows - 1)] + [
         (b, a * (rows - 1)) for a in rim for b in (0, cols - 1)
     ]
-    division = cv2.Subdiv2D((0, 0, cols + 1, rows + 1))
-    for px, py in np.concatenate([points, np.array(frame)]):
-        division.insert((float(px), float(py)))
+    vertices = np.concatenate([points, np.array(frame)])
+    corners = vertices[Delaunay(vertices).simplices]
     index = np.zeros((rows, cols), np.int32)
-    corners = division.getTriangleList().reshape(-1, 3, 2)
-    inside = ((corners >= -1) & (corners <= (cols, rows))).all((1, 2))
-    for i, corner in enumerate(corners[inside], 1):
+    for i, corner in enumerate(corners, 1):
         cv2.fillConvexPoly(index, np.round(corner * 16).astype(np.int32), i, cv2.LINE_8, 4)
-    count = int(inside.sum()) + 1
+    count = len(corners) + 1
     soft = blur(light, 2.5)
     slope = np.dstack([cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1), np.zeros_like(soft)])
     centre = cell_means(np.dstack([x, y, x]), index, count)
