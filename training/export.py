@@ -65,7 +65,7 @@ def main() -> None:
             {"name": name, "trained": name in TRAINED and name not in NOT_LEARNT, "phrases": list(phrases)}
             for name, phrases in MEDIA.items()
         ],
-        "moods": [{"name": name, "trained": False, "phrases": [name]} for name in MOODS],
+        "moods": [{"name": name, "trained": True, "phrases": list(phrases)} for name, phrases in MOODS.items()],
     }
     (args.out / "styles.json").write_text(json.dumps(styles, indent=1, ensure_ascii=False) + "\n")
     shutil.copy(HERE / "recommended.json", args.out / "kinopaint.json")

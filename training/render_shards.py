@@ -37,7 +37,8 @@ def work(job: tuple[Picture, list[str], Path, int]) -> int:
     if not missing and photo.exists():
         return 0
     image = picture.load()
-    save(photo, image)
+    if not photo.exists():
+        save(photo, image)
     for medium in missing:
         own = zlib.crc32(f"{seed}/{picture.name}/{medium}".encode())
         save(out / slug(medium) / f"{picture.name}.jpg", render(image, medium, own, _paintings))

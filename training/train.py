@@ -21,6 +21,7 @@ def main() -> None:
     args = parser.parse_args()
     stages: list[list[str]] = [
         ["render_shards", "--data", args.data, "--rounds", "5"],
+        ["mood_shards", "--data", args.data],
         ["train_autoencoder", "--minutes", str(28 * args.scale)],
         ["train_text", "--minutes", str(7 * args.scale)],
         ["train_unet", "--data", args.data, "--minutes", str(46 * args.scale)],

@@ -46,9 +46,9 @@ SUBJECTS = (
     "a garden",
     "a rabbit",
 )
-MOOD_PHRASES = {mood: (mood, f"in {mood}", f"with {mood}") for mood in MOODS}
+MOOD_NAMES = list(MOODS)
 CLASSES = [*MEDIA, "identity", "nothing"]
-MOOD_CLASSES = [*MOODS, "none"]
+MOOD_CLASSES = [*MOOD_NAMES, "none"]
 WORD_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -108,7 +108,7 @@ def make_caption(rng: np.random.Generator, phrases: dict[str, tuple[str, ...]]) 
         phrase = ("slightly ", "strongly ")[int(rng.integers(2))] + phrase
     if rng.random() < 0.25:
         mood = int(rng.integers(len(MOODS)))
-        words = MOOD_PHRASES[MOODS[mood]]
+        words = phrases[MOOD_NAMES[mood]]
         extra = words[int(rng.integers(len(words)))]
         phrase = f"{extra}, {phrase}" if rng.random() < 0.4 else f"{phrase}, {extra}"
         if rng.random() < 0.15:
@@ -143,7 +143,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
-    seen = {name: train_phrases(name) for name in MEDIA}
+    seen = {name: train_phrases(name) for name in (*MEDIA, *MOODS)}
     pool = [make_caption(rng, seen) for _ in range(args.captions)]
     texts = [text for text, _, _ in pool]
     tokenizer = make_tokenizer(texts, args.out / "tokenizer", args.pieces)
@@ -180,7 +180,8 @@ def main() -> None:
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02)
 
     fresh = [
-        make_caption(np.random.default_rng(10_000 + i), {n: held_out_phrases(n) for n in MEDIA}) for i in range(400)
+        make_caption(np.random.default_rng(10_000 + i), {n: held_out_phrases(n) for n in (*MEDIA, *MOODS)})
+        for i in range(400)
     ]
     fresh_tokens = tokenizer(
         [t for t, _, _ in fresh], padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
