@@ -1,8 +1,11 @@
 """Stage 3, the denoiser: `python -m training.train_unet --minutes 75`.
 
-Latents of all shards are cached once; crops are taken in latent space (16x16, later larger and mixed), captions are
-drawn fresh from the lexicon and their text states kept in a bank. v-prediction, timesteps shifted towards noise,
-where photograph and words decide the picture; text, image or both are dropped so that every guidance branch is trained.
+Latents of all shards are cached once, and new shards are added to the cache; crops are taken in latent space (16x16,
+later larger and mixed), captions are drawn fresh from the lexicon and their text states kept in a bank. A sample is a
+photograph with its rendering in a medium, in a mood, or in a medium and a mood. Under a word of strength the target is
+the photograph's latent plus a share of the way to the rendering's (`STRENGTH`): less than the whole for "slightly",
+beyond it for "strongly". v-prediction, timesteps shifted towards noise, where photograph and words decide the picture;
+text, image or both are dropped so that every guidance branch is trained.
 """
 
 import argparse
@@ -18,9 +21,10 @@ from diffusers.schedulers import DDIMScheduler
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.data import pictures
+from training.mood_shards import mood_folder
 from training.render_shards import slug
 from training.train_autoencoder import CHANNELS
-from training.words import IDENTITY, TRAINED, caption, train_phrases
+from training.words import IDENTITY, MOODS, STRENGTHS, TRAINED, caption, trained_pairs, wording
 
 CONFIG = {
     "sample_size": 32,
@@ -56,20 +60,33 @@ HARD = {
     "swirling post-impressionist painting (van Gogh)",
     "stained glass window",
     "pop art with halftone dots",
+    "copper engraving",
+    "pointillist painting",
+    "pixel art",
+    "cross-stitch embroidery",
+    "impasto (palette knife)",
+    "impressionist painting",
 }
+STRENGTH = {"": 1.0, "slightly": 0.5, "strongly": 1.25}  # share of the way from photograph to rendering
+STRENGTH_SHARE = 0.07  # of the samples of a medium or mood alone, for each word of strength
+MOOD_SHARE, BOTH_SHARE = 0.10, 0.20  # of all samples: a mood on the photograph; a medium in a mood
 
 
 def cache_latents(
     vae: AutoencoderTiny, shards: Path, out: Path, excluded: set[str]
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """{folder: {picture: latent [16, h/8, w/8] fp16}}; pictures in the cache are kept, held-out ones skipped."""
+    """{folder: {picture: latent [16, h/8, w/8] fp16}}; held-out pictures are skipped.
+
+    What is in the cache is kept, except pictures whose file is newer than the cache.
+    """
     store = torch.load(out, weights_only=True) if out.exists() else {}
+    cached_at = out.stat().st_mtime if out.exists() else 0.0
     vae = vae.eval().to(memory_format=torch.channels_last)
     new = 0
     for folder in sorted(p for p in shards.iterdir() if p.is_dir()):
         known = store.setdefault(folder.name, {})
         for file in sorted(folder.glob("*.jpg")):
-            if file.stem in known or file.stem in excluded:
+            if file.stem in excluded or (file.stem in known and file.stat().st_mtime < cached_at):
                 continue
             image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
             image = image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8]
@@ -85,10 +102,14 @@ def cache_latents(
     return store
 
 
-class Words:
-    """Text states of many captions for every medium, from the frozen text encoder."""
+Style = tuple[str | None, str | None]  # medium, mood; both absent: the photograph as it is
+IDENTITY_STYLE: Style = (None, None)
 
-    def __init__(self, folder: Path, each: int, seed: int) -> None:
+
+class Words:
+    """Text states of many captions for every style and strength, from the frozen text encoder."""
+
+    def __init__(self, folder: Path, styles: list[Style], each: int, seed: int) -> None:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
         encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
         rng = np.random.default_rng(seed)
@@ -104,30 +125,65 @@ class Words:
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
                 return encoder(input_ids=ids).last_hidden_state.to(torch.bfloat16).clone()
 
-        self.states = {}
-        for medium in TRAINED:
-            phrases = train_phrases(medium)
-            self.states[medium] = encode(
-                [medium, *(caption(phrases[int(rng.integers(len(phrases)))], rng) for _ in range(each - 1))]
-            )
-        self.states["identity"] = encode([caption(p, rng) for p in IDENTITY for _ in range(4)])
+        self.states: dict[tuple[Style, str], torch.Tensor] = {}
+        for style in styles:
+            medium, mood = style
+            if medium and mood:
+                texts = [f"{medium}, {mood}", *(caption(wording(medium, mood, rng), rng) for _ in range(each // 8))]
+                self.states[style, ""] = encode(texts)
+                continue
+            for strength in STRENGTH:
+                count = each // 3 if strength else each - 1
+                texts = [caption(wording(medium, mood, rng, strength), rng) for _ in range(count)]
+                self.states[style, strength] = encode(texts if strength else [medium or mood or "", *texts])
+        self.states[IDENTITY_STYLE, ""] = encode([caption(p, rng) for p in IDENTITY for _ in range(4)])
         self.empty = encode([""])[0]
+
+
+def trained_styles(store: dict[str, dict[str, torch.Tensor]]) -> dict[Style, list[tuple[torch.Tensor, torch.Tensor]]]:
+    """(photo latent, target latent) pairs of every style that has shards; prints what has none."""
+    styles: dict[Style, str] = {(medium, None): slug(medium) for medium in TRAINED}
+    styles |= {(None, mood): mood_folder(mood, None) for mood in MOODS}
+    styles |= {(medium, mood): mood_folder(mood, medium) for medium, mood in trained_pairs()}
+    photos = store["photo"]
+    pairs = {
+        style: [(photos[name], latent) for name, latent in sorted(store.get(folder, {}).items())]
+        for style, folder in styles.items()
+    }
+    print({(medium or mood): len(pairs[medium, mood]) for medium, mood in pairs if not (medium and mood)}, flush=True)
+    print("pairs:", sum(len(found) for (medium, mood), found in pairs.items() if medium and mood), flush=True)
+    missing = [" + ".join(filter(None, style)) for style, found in pairs.items() if not found]
+    if missing:
+        print(f"{len(missing)} styles have no shards and are not trained:", "; ".join(missing[:12]), flush=True)
+    return {style: found for style, found in pairs.items() if found}
 
 
 class Triples:
     """Random (photo latent, target latent, text state) batches of one crop size."""
 
     def __init__(
-        self, store: dict[str, dict[str, torch.Tensor]], words: Words, focus: set[str], seed: int, step: int = 0
+        self,
+        photos: dict[str, torch.Tensor],
+        pairs: dict[Style, list[tuple[torch.Tensor, torch.Tensor]]],
+        words: Words,
+        focus: set[str],
+        seed: int,
+        step: int = 0,
     ) -> None:
-        self.words, self.rng = words, np.random.default_rng([seed, step])
-        photos = store["photo"]
+        self.words, self.pairs, self.rng = words, pairs, np.random.default_rng([seed, step])
         self.photos = [photos[n] for n in sorted(photos)]
-        self.pairs = {m: [(photos[n], z) for n, z in sorted(store[slug(m)].items())] for m in TRAINED}
-        weights = np.array([1.6 if m in HARD else 0.6 if m in EASY else 1.0 for m in TRAINED])
-        weights *= np.array([5.0 if m in focus else 1.0 for m in TRAINED])
+        self.styles = list(pairs)
+        weights = np.array([self._weight(medium, mood, focus) for medium, mood in self.styles])
+        kinds = np.array([2 * bool(medium) + bool(mood) for medium, mood in self.styles])  # 1 mood, 2 medium, 3 both
+        shares = {1: MOOD_SHARE, 2: 1 - MOOD_SHARE - BOTH_SHARE, 3: BOTH_SHARE}
+        for kind, share in shares.items():
+            weights[kinds == kind] *= share / max(weights[kinds == kind].sum(), 1e-9)
         self.weights = weights / weights.sum()
-        print({m: len(p) for m, p in self.pairs.items()}, flush=True)
+
+    @staticmethod
+    def _weight(medium: str | None, mood: str | None, focus: set[str]) -> float:
+        weight = 1.6 if medium in HARD else 0.6 if medium in EASY else 1.0
+        return weight * (5.0 if focus & {medium, mood} else 1.0)
 
     def batch(
         self, count: int, height: int, width: int, identity: float
@@ -135,17 +191,22 @@ class Triples:
         source = torch.empty(count, CHANNELS, height, width, dtype=torch.float16)
         target, text = torch.empty_like(source), torch.empty(count, *self.words.empty.shape, dtype=torch.bfloat16)
         for i in range(count):
+            strength = ""
             if self.rng.random() < identity:
+                style = IDENTITY_STYLE
                 photo = rendering = self.photos[int(self.rng.integers(len(self.photos)))]
-                states = self.words.states["identity"]
             else:
-                medium = TRAINED[int(self.rng.choice(len(TRAINED), p=self.weights))]
-                photo, rendering = self.pairs[medium][int(self.rng.integers(len(self.pairs[medium])))]
-                states = self.words.states[medium]
+                style = self.styles[int(self.rng.choice(len(self.styles), p=self.weights))]
+                photo, rendering = self.pairs[style][int(self.rng.integers(len(self.pairs[style])))]
+                draw = self.rng.random()
+                if not (style[0] and style[1]) and draw < STRENGTH_SHARE * len(STRENGTHS):
+                    strength = list(STRENGTHS)[int(draw / STRENGTH_SHARE)]
+            states = self.words.states[style, strength]
             y = int(self.rng.integers(rendering.shape[1] - height + 1))
             x = int(self.rng.integers(rendering.shape[2] - width + 1))
             crop = (slice(None), slice(y, y + height), slice(x, x + width))
-            source[i], target[i] = photo[crop], rendering[crop]
+            source[i] = photo[crop]
+            target[i] = photo[crop] + STRENGTH[strength] * (rendering[crop] - photo[crop])
             text[i] = states[int(self.rng.integers(len(states)))]
         drop = torch.from_numpy(self.rng.random(count))
         text[(drop < 0.06) | ((drop >= 0.12) & (drop < 0.18))] = self.words.empty
@@ -165,8 +226,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="folder of weights to start from, such as models/mini/unet")
-    parser.add_argument("--focus", nargs="*", default=[], metavar="MEDIUM", help="media seen five times as often")
-    parser.add_argument("--captions", type=int, default=160, help="captions per medium")
+    parser.add_argument("--focus", nargs="*", default=[], metavar="STYLE", help="seen five times as often")
+    parser.add_argument("--captions", type=int, default=160, help="captions per medium and mood")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--large-from", type=float, default=0.75, help="share of the time after which crops are 256 px")
     args = parser.parse_args()
@@ -175,7 +236,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     excluded = {p.name for p in pictures(args.data) if p.held_out}
     store = cache_latents(AutoencoderTiny.from_pretrained(args.vae), args.shards, args.out / "latents.pt", excluded)
-    words = Words(args.text, args.captions, args.seed)
+    pairs = trained_styles(store)
+    words = Words(args.text, list(pairs), args.captions, args.seed)
     model = UNet2DConditionModel(**CONFIG)  # not channels_last: its group norm is slow on small maps
     if args.init:
         model.load_state_dict(UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32).state_dict())
@@ -190,7 +252,7 @@ def main() -> None:
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, spent, seen = state["step"], state["spent"], state["seen"]
-    data = Triples(store, words, set(args.focus), args.seed, step)
+    data = Triples(store["photo"], pairs, words, set(args.focus), args.seed, step)
     limit, last = 60 * args.minutes, time.time()
     losses: list[float] = []
 
