@@ -59,6 +59,13 @@ class Step:
         """Share of the steps already done, in [0, 1)."""
         return self.index / self.count
 
+    @property
+    def reversed(self) -> "Step":
+        """The same move the other way; the network is told the same timestep, that of the noisier end."""
+        index = self.count - 1 - self.index
+        levels = self.next_alpha, self.next_sigma, self.alpha, self.sigma
+        return Step(index, self.count, self.timestep, *levels)
+
 
 @dataclass(frozen=True)
 class NoiseSchedule:
@@ -182,12 +189,9 @@ class NoiseSchedule:
             for index, timestep in enumerate(visited)
         ]
 
-    def reversed_steps(self, count: int, *, spacing: str | None = None) -> list[Step]:
+    def reversed_steps(self, count: int, strength: float = 1.0, *, spacing: str | None = None) -> list[Step]:
         """The same moves from clean to noise, for DDIM inversion: the network is told where each move ends."""
-        return [
-            Step(index, count, step.timestep, step.next_alpha, step.next_sigma, step.alpha, step.sigma)
-            for index, step in enumerate(reversed(self.steps(count, spacing=spacing)))
-        ]
+        return [step.reversed for step in reversed(self.steps(count, strength, spacing=spacing))]
 
     def _level(self, timestep: int) -> tuple[float, float]:
         """alpha and sigma at a timestep; before the first one, those of the clean end."""
