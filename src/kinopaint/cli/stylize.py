@@ -52,8 +52,9 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--controlnet",
         action="append",
         metavar="[HINT=]FOLDER[:WEIGHT[:START-END]]",
-        help="a ControlNet that follows the frames: HINT is canny or picture (default: by its name), START-END "
-        "the share of the steps in which it acts; repeatable (default: none; weight 1, 0-1)",
+        help="a ControlNet that follows the frames: mini (the embedded model's, which follows lines) or a folder; HINT "
+        "is canny, lines or picture (default: by its name), START-END the share of the steps in which it acts; "
+        "repeatable (default: none; weight 1, 0-1)",
     )
     model.add_argument(
         "--ip-adapter",

@@ -73,8 +73,10 @@ def find_model(name: str | Path, *, download: bool = False, files: list[str] = H
 
 
 def find_part(name: str, option: str, *, download: bool = False) -> Found:
-    """The folder of one network (a ControlNet, an autoencoder) in diffusers layout, or one from the hub."""
-    path = Path(name).expanduser()
+    """The folder of one network (a ControlNet, an autoencoder) in diffusers layout, one from the hub, or with "mini"
+    the one that the embedded model carries.
+    """
+    path = find_model(name).path / option.removeprefix("--") if name == "mini" else Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").exists():
             raise ModelError(
