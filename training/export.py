@@ -43,7 +43,8 @@ def main() -> None:
         args.out / "text_encoder"
     )
     index = dict(INDEX)
-    for part in ("image_tower/image_encoder", "refiner/refiner"):  # without them, what the folder has already stays
+    # without them, what the folder has already stays
+    for part in ("image_tower/image_encoder", "refiner/refiner", "controlnet/controlnet"):
         if (args.runs / part).exists():
             shutil.copytree(args.runs / part, args.out / Path(part).name, dirs_exist_ok=True)
     if (args.out / "image_encoder").exists():

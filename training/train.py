@@ -41,7 +41,7 @@ def main() -> None:
         ],
         ["train_image_tower", "--data", args.data, "--minutes", str(40 * args.scale)],
         ["export"],
-        # learns from what the model paints
+        # both learn with the model that was exported
         [
             "train_refiner",
             "--data",
@@ -51,6 +51,7 @@ def main() -> None:
             "--minutes",
             str(25 * args.scale),
         ],
+        ["train_controlnet", "--minutes", str(20 * args.scale)],
         ["export"],
     ]
     for stage in stages:

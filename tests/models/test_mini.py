@@ -45,7 +45,8 @@ def likeness(a, b):
 
 def test_bundle_is_small_and_holds_no_pickle():
     files = [file for file in mini_path().rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < 79e6
+    assert sum(file.stat().st_size for file in files) <= 95e6
+    assert sum(file.stat().st_size for file in files if file.parent.name == "controlnet") <= 16e6
     assert not [file for file in files if file.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
 
 

@@ -1,0 +1,189 @@
+"""The ControlNet of the embedded model: `python -m training.train_controlnet --minutes 20`.
+
+The frozen U-Net paints renderings from words; the photograph is mostly withheld, and a network beside its encoder
+learns to say from the photograph's contours alone what goes where (Zhang et al., arXiv:2302.05543). It starts from a
+copy of the encoder. Shards and cached latents are those of `training.train_unet`.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from diffusers.models import UNet2DConditionModel
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.schedulers import DDIMScheduler
+from torch import Tensor
+from torch.nn import functional as F
+
+from kinopaint.models.hints import lines
+from kinopaint.models.pixels import to_tensor
+from training.render_shards import slug
+from training.train_unet import Words
+from training.words import TRAINED
+
+CELL = 8  # pixels
+KEPT = ("in_channels", "down_block_types", "block_out_channels", "layers_per_block", "cross_attention_dim",
+        "attention_head_dim", "norm_num_groups")  # fmt: skip
+
+
+def beside(unet: UNet2DConditionModel, latent_channels: int) -> ControlNetModel:
+    """A ControlNet for `unet`, 5.6 million parameters: its encoder's weights, a middle without attention."""
+    config = {name: unet.config[name] for name in KEPT}
+    network = ControlNetModel(
+        **{**config, "in_channels": latent_channels},
+        mid_block_type="UNetMidBlock2D",
+        conditioning_embedding_out_channels=(16, 32, 64, 64),
+    )
+    known, own = unet.state_dict(), network.state_dict()
+    shared = {name: tensor for name, tensor in known.items() if name in own}
+    # of the first convolution what reads the noisy latents; the rest reads the photograph
+    shared["conv_in.weight"] = known["conv_in.weight"][:, :latent_channels]
+    network.load_state_dict({**own, **shared})
+    return network
+
+
+def contours(photos: Path, names: list[str]) -> dict[str, Tensor]:
+    """{picture: its lines [height, width], 8 bits}: float maps of all would take gigabytes."""
+    found = {}
+    for name in names:
+        image = cv2.cvtColor(cv2.imread(str(photos / f"{name}.jpg")), cv2.COLOR_BGR2RGB)
+        found[name] = (lines(to_tensor(image)[None])[0, 0] * 255).round().to(torch.uint8)
+    return found
+
+
+class Crops:
+    """Random batches of one crop size: lines, source latents (mostly withheld), target latents and text states."""
+
+    def __init__(
+        self, latents: dict[str, dict[str, Tensor]], photos: Path, words: Words, withheld: float, seed: list[int]
+    ) -> None:
+        self.words, self.withheld, self.rng = words, withheld, np.random.default_rng(seed)
+        self.photos = latents["photo"]
+        self.pairs = {medium: sorted(latents[slug(medium)].items()) for medium in TRAINED if slug(medium) in latents}
+        self.lines = contours(photos, sorted(self.photos))
+
+    def batch(self, count: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sizes in latent cells."""
+        drawn = [self.draw(height, width) for _ in range(count)]
+        lined, source, target, text = (torch.stack(each) for each in zip(*drawn, strict=True))
+        pictures = lined.float().div(255)[:, None].expand(-1, 3, -1, -1)
+        return pictures, source.float(), target.float(), text
+
+    def draw(self, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        medium = list(self.pairs)[int(self.rng.integers(len(self.pairs)))]
+        name, rendering = self.pairs[medium][int(self.rng.integers(len(self.pairs[medium])))]
+        states = self.words.states[medium]
+        text = states[int(self.rng.integers(len(states)))]
+        y = int(self.rng.integers(rendering.shape[1] - height + 1))
+        x = int(self.rng.integers(rendering.shape[2] - width + 1))
+        cells = (slice(None), slice(y, y + height), slice(x, x + width))
+        lined = self.lines[name][CELL * y : CELL * (y + height), CELL * x : CELL * (x + width)]
+        source, target = self.photos[name][cells], rendering[cells]
+        if self.rng.random() < self.withheld:
+            source = torch.zeros_like(source)
+        if self.rng.random() < 0.12:
+            text = self.words.empty
+        return lined, source, target, text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("src/kinopaint/models/mini"), help="U-Net and text encoder")
+    parser.add_argument("--shards", type=Path, default=Path("runs/shards"))
+    parser.add_argument("--latents", type=Path, default=Path("runs/unet/latents.pt"))
+    parser.add_argument("--out", type=Path, default=Path("runs/controlnet"))
+    parser.add_argument("--init", type=Path, help="folder of weights to start from, such as models/mini/controlnet")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--withheld", type=float, default=0.75, help="share of the crops without the photograph")
+    parser.add_argument("--large-from", type=float, default=0.7, help="share of the time after which crops are 256 px")
+    parser.add_argument("--captions", type=int, default=40, help="captions per medium")
+    parser.add_argument("--report", type=int, default=50, help="steps between two lines of the log")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    unet = UNet2DConditionModel.from_pretrained(args.model / "unet", torch_dtype=torch.float32).requires_grad_(False)
+    channels = unet.config.out_channels
+    scheduler = DDIMScheduler.from_pretrained(args.model / "scheduler")
+    alphas = scheduler.alphas_cumprod
+    net = beside(unet, channels)
+    if args.init:
+        net.load_state_dict(ControlNetModel.from_pretrained(args.init, torch_dtype=torch.float32).state_dict())
+    unet.bfloat16()
+    print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters", flush=True)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
+    step, spent, checkpoint = 0, 0.0, args.out / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        net.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, spent = state["step"], state["spent"]
+    torch.manual_seed(args.seed + step)
+    words = Words(args.model, args.captions, args.seed)
+    latents = torch.load(args.latents, weights_only=True)
+    data = Crops(latents, args.shards / "photo", words, args.withheld, [args.seed, step])
+    print(f"{len(data.lines)} photographs, {sum(map(len, data.pairs.values()))} renderings", flush=True)
+
+    def save() -> None:
+        part = checkpoint.with_suffix(".part")
+        state = {"model": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+        torch.save({**state, "step": step, "spent": spent}, part)
+        part.replace(checkpoint)
+        source = average.module if int(average.n_averaged) > 200 else net
+        export = ControlNetModel.from_config(net.config).half()
+        export.load_state_dict({name: tensor.half() for name, tensor in source.state_dict().items()})
+        export.save_pretrained(args.out / "controlnet")
+
+    limit, last, losses = 60 * args.minutes, time.time(), []
+    while spent < limit:
+        share = spent / limit
+        for group in optimiser.param_groups:
+            group["lr"] = float(args.rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * share)) + 2e-5)
+        height, width = (16, 16) if share < args.large_from else ((32, 32), (24, 36), (36, 24), (16, 32))[step % 4]
+        count = max(args.batch * 256 // (height * width), 4)
+        pictures, source, target, text = data.batch(count, height, width)
+        t = (torch.rand(count) ** 0.6 * 1000).long().clamp(0, 999)
+        a, s = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
+        noise = torch.randn_like(target)
+        noisy, goal = a * target + s * noise, a * noise - s * target
+        inputs = torch.cat([noisy, source], 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            down, middle = net(noisy, t, text, pictures, return_dict=False)
+            v = unet(inputs, t, text, down_block_additional_residuals=down, mid_block_additional_residual=middle).sample
+            loss = F.mse_loss(v.float(), goal)
+            if step % max(args.report // 5, 1) == 0:
+                with torch.no_grad():
+                    losses.append((loss.item(), F.mse_loss(unet(inputs, t, text).sample.float(), goal).item()))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        if share > 0.5:
+            average.update_parameters(net)
+        step += 1
+        spent, last = spent + time.time() - last, time.time()
+        if step % args.report == 0:
+            led, alone = np.mean(losses, 0)
+            losses.clear()
+            row = {"step": step, "minutes": round(spent / 60, 2), "loss": round(float(led), 4),
+                   "loss_without": round(float(alone), 4)}  # fmt: skip
+            with open(args.out / "log.jsonl", "a") as log:
+                log.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+        if step % (10 * args.report) == 0:
+            save()
+            last = time.time()
+    save()
+
+
+if __name__ == "__main__":
+    main()
