@@ -202,8 +202,11 @@ class Triples:
                 if not (style[0] and style[1]) and draw < STRENGTH_SHARE * len(STRENGTHS):
                     strength = list(STRENGTHS)[int(draw / STRENGTH_SHARE)]
             states = self.words.states[style, strength]
-            y = int(self.rng.integers(rendering.shape[1] - height + 1))
-            x = int(self.rng.integers(rendering.shape[2] - width + 1))
+            # patterns repeat with two cells: crops on that lattice show them at the phase they have in whole pictures
+            y, x = (
+                2 * int(self.rng.integers((a - b) // 2 + 1))
+                for a, b in ((rendering.shape[1], height), (rendering.shape[2], width))
+            )
             crop = (slice(None), slice(y, y + height), slice(x, x + width))
             source[i] = photo[crop]
             target[i] = photo[crop] + STRENGTH[strength] * (rendering[crop] - photo[crop])
@@ -226,6 +229,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="folder of weights to start from, such as models/mini/unet")
+    parser.add_argument("--lean", type=float, default=0.6, help="exponent of uniform timesteps; below 1 leans to noise")
     parser.add_argument("--focus", nargs="*", default=[], metavar="STYLE", help="seen five times as often")
     parser.add_argument("--captions", type=int, default=160, help="captions per medium and mood")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -288,7 +292,7 @@ def main() -> None:
             count = max(args.batch * 256 // (height * width), 4)
         source, target, text = data.batch(count, height, width, identity=0.5 if seen < 10_000 else 0.06)
         u = torch.rand(count)
-        t = (u**0.6 * 1000).long().clamp(0, 999)
+        t = (u**args.lean * 1000).long().clamp(0, 999)
         a, s = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
         noise = torch.randn_like(target)
         noisy = a * target + s * noise

@@ -65,7 +65,7 @@ def paper_cutout(source: Source, draw: np.random.Generator, paintings: Paintings
 
 @medium("cross-stitch embroidery")
 def cross_stitch(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    size, fine = 8, 8
+    size, fine = 12, 8
     rows, cols = source.light.shape
     h, w = -(-rows // size), -(-cols // size)
     image = with_chroma(kuwahara(source.rgb, 2.5, source.direction), 1.75)

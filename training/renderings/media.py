@@ -36,9 +36,11 @@ from training.renderings.blocks import (
 )
 from training.renderings.registry import adjusted, colour, medium, mix, painting
 
-# Patterns that repeat with the autoencoder's cells are the same in every latent, so that a small model learns them from
-# few examples; dots of another period or at a random phase it only blurs.
-CELL = 8
+# The autoencoder's decoder is a convolution after nearest-neighbour enlargement: a pattern that is the same in every
+# cell of 8 px is constant in the latents and comes back flat. Patterns that change sign from cell to cell survive, and
+# need no random table either: they repeat with two cells.
+TWO_CELLS = 16
+DIAGONAL = TWO_CELLS / 2**0.5  # 11.3 px between lines or dots at 45 degrees
 
 
 @medium("oil painting")
@@ -48,9 +50,9 @@ def oil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Arr
     angle = structure(source.rgb, 3.5, 20.0).angle
     canvas, height = ground, np.full(ground.shape[:2], 90, np.float32)
     for spec, pixels in (
-        (Pass(CELL, 34, 9, tolerance=0.18, regular=True), ground),
-        (Pass(4, 16, 4, tolerance=0.12, only_detail=(4, 9), regular=True), ground),
-        (Pass(2, 7, 2.4, tolerance=0.10, only_detail=(7, 13), regular=True), rich),
+        (Pass(12, 46, 13, tolerance=0.18, regular=True), ground),
+        (Pass(6, 20, 6, tolerance=0.12, only_detail=(4, 9), regular=True), ground),
+        (Pass(3, 8, 3, tolerance=0.10, only_detail=(7, 13), regular=True), rich),
     ):
         canvas, height = paint(canvas, height, pixels, angle, source.detail, spec, source.noise, "oil")
     canvas = mix(streaked(canvas, height, angle, (7, 0, 3)), kuwahara(rich, 2.2, source.direction), 0.15)
@@ -197,11 +199,15 @@ def hatch(shape: tuple[int, ...], angle: float, period: float, tone: Array, onse
 def pen_and_ink(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     light = local_contrast(lightness(kuwahara(source.rgb, 2.5, source.direction)), 0.3)
     tone = blur(1 - light, 0.8)
-    wobble = 1.1 * source.noise.smooth("wobble", 8)
-    lean = draw.uniform(-0.15, 0.15)
+    wobble = 0.3 * source.noise.smooth("wobble", 8)
     ink = np.zeros_like(tone)
-    for angle, onset in ((45, 0.28), (-45, 0.48), (8, 0.66), (88, 0.82)):
-        line = hatch(tone.shape, np.deg2rad(angle) + lean, 7.2, tone, onset, wobble)
+    for angle, period, onset in (
+        (45, DIAGONAL, 0.24),
+        (-45, DIAGONAL, 0.44),
+        (0, TWO_CELLS, 0.64),
+        (90, TWO_CELLS, 0.8),
+    ):
+        line = hatch(tone.shape, np.deg2rad(angle), period, tone, onset, wobble)
         ink = 1 - (1 - ink) * (1 - line)
     ink = np.maximum(ink, smoothstep(0.86, 0.95, tone))
     ink = np.maximum(ink, lines(source.light, source.angle, 1.05, 0.985, 70))
@@ -214,16 +220,11 @@ def engraving(source: Source, draw: np.random.Generator, paintings: dict[str, li
     tone, form = blur(1 - light, 0.7), blur(light, 5)
     x, y = grid(tone.shape)
     ink = np.zeros_like(tone)
-    period = 4.6
-    lean = 0.35 + draw.uniform(-0.15, 0.15)
-    for u, onset in (
-        (y * np.cos(lean) + x * np.sin(lean) + 14 * form, 0.06),
-        (y * np.cos(lean - 1.1) + x * np.sin(lean - 1.1) - 10 * form, 0.55),
-    ):
+    for u, onset in (((x - y) / 2**0.5 + 9 * form, 0.06), ((x + y) / 2**0.5 - 9 * form, 0.55)):
         u = u.astype(np.float32)
         slope = np.hypot(cv2.Sobel(u, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(u, cv2.CV_32F, 0, 1) / 8)
-        distance = np.abs((u / period) % 1 - 0.5) * period / np.maximum(slope, 0.4)
-        half = np.clip(tone - onset, 0, 1) ** 0.85 * 0.55 * period
+        distance = np.abs((u / DIAGONAL) % 1 - 0.5) * DIAGONAL / np.maximum(slope, 0.4)
+        half = np.clip(tone - onset, 0, 1) ** 0.85 * 0.55 * DIAGONAL
         ink = 1 - (1 - ink) * (1 - np.clip(half - distance + 0.5, 0, 1) * smoothstep(onset, onset + 0.08, tone))
     ink = np.maximum(ink, 0.9 * lines(source.light, source.angle, 0.9, 0.985, 60))
     return mix(
@@ -289,9 +290,9 @@ def ukiyoe(source: Source, draw: np.random.Generator, paintings: dict[str, list[
 
 
 def dot_screen(shape: tuple[int, ...]) -> Array:
-    """Halftone screen in [0, 1] at 45 degrees: a dot in the corner and one in the middle of every cell."""
+    """Halftone screen in [0, 1] at 45 degrees: one in the corner and one in the middle of two by two cells."""
     x, y = grid(shape)
-    turn = np.float32(2 * np.pi / CELL)
+    turn = np.float32(2 * np.pi / TWO_CELLS)
     return (2 + np.cos((x + y) * turn) + np.cos((x - y) * turn)) / 4
 
 
@@ -439,8 +440,8 @@ def van_gogh(source: Source, draw: np.random.Generator, paintings: dict[str, lis
     image = to_rgb(lab)
     out, height = 0.6 * image, np.full(image.shape[:2], 40, np.float32)
     for brush in (
-        Pass(CELL, 44, 6, tolerance=0.3, segments=9, regular=True),
-        Pass(4, 9, 2.6, tolerance=0.2, segments=4, only_detail=(6, 12), regular=True),
+        Pass(11, 60, 9, tolerance=0.3, segments=9, regular=True),
+        Pass(5, 12, 3.4, tolerance=0.2, segments=4, only_detail=(6, 12), regular=True),
     ):
         out, height = paint(out, height, image, angle, source.detail, brush, source.noise, "gogh")
     out = streaked(out, height, angle, (15, 2, 16))
@@ -519,7 +520,7 @@ def stained_glass(source: Source, draw: np.random.Generator, paintings: dict[str
 @medium("pixel art")
 def pixel_art(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     rows, cols = source.light.shape
-    size = CELL
+    size = TWO_CELLS // 2  # one pixel to a latent
     image = kuwahara(with_chroma(source.rgb, 1.4), 2.5, source.direction)
     h, w = -(-rows // size), -(-cols // size)
     padded = cv2.copyMakeBorder(image, 0, h * size - rows, 0, w * size - cols, cv2.BORDER_REPLICATE)
@@ -551,7 +552,7 @@ def blueprint(source: Source, draw: np.random.Generator, paintings: dict[str, li
     for cut in (0.25, 0.42, 0.6, 0.78):
         slope = np.hypot(cv2.Sobel(calm, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(calm, cv2.CV_32F, 0, 1) / 8) + 2e-3
         ink = np.maximum(ink, 0.35 * np.clip(1.2 - np.abs(calm - cut) / slope, 0, 1))
-    ink = np.maximum(ink, 0.36 * hatch(light.shape, np.pi / 4, CELL / 2**0.5, 1 - light, 0.55, np.zeros_like(light)))
+    ink = np.maximum(ink, 0.36 * hatch(light.shape, np.pi / 4, DIAGONAL, 1 - light, 0.55, np.zeros_like(light)))
     ground = colour(0.055, 0.215, 0.50) * (1 + 0.06 * source.noise.turbulence("sheet")[..., None])
     x, y = grid(light.shape)
     net = np.zeros_like(light)
