@@ -3,8 +3,10 @@
     python benchmarks/calibrate.py --data ../shared/data [--model mini] [--out benchmarks/calibration] [--minutes 110]
 
 Every setting paints the same pieces of four held-out clips with six prompts; the numbers are those of `kinopaint
-evaluate`. Rows go to OUT/results.csv as they are found, so that a run that was stopped goes on, and `--report` alone
-draws table and pictures from what is there. Groups, at most 60 settings together:
+evaluate`, seconds are the processor's. Rows go to OUT/results.csv as they are found, so a run that was stopped goes
+on. `--report` alone writes from what is there: table.md (means; what masks and CLIP steps are worth against the same
+without them, piece by piece; temporal backends against `identity`), pictures, and recommended.json, the fields that
+training/recommended.json is to name. Groups, at most 60 settings together:
 
     parts     each condition alone, pairs, all three, at fixed scales; the CLIP step on top
     scales    s_image × s_text, with both kinds of the words' branch
@@ -28,6 +30,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 import kinopaint
 
@@ -52,6 +55,7 @@ METRICS = (
 )
 COLUMNS = ("group", "setting", "fields", "clip", "prompt", *METRICS, "source_sharpness", "seconds_per_frame")
 LIMIT = 60
+BASELINE = ("parts", "image+text")  # what masks and CLIP steps are added to
 
 
 @dataclass(frozen=True)
@@ -127,13 +131,20 @@ def pieces(data: Path, frames: int, width: int) -> Iterator[tuple[str, list[np.n
 
 
 def judged(
-    source: list[np.ndarray], result: list[np.ndarray], times: list[float], prompt: str, encoder: Any
-) -> dict[str, float | None]:
+    source: list[np.ndarray], results: dict[str, list[np.ndarray]], times: list[float], prompt: str, encoder: Any
+) -> dict[str, dict[str, float | None]]:
+    """The numbers of all results of one piece: flow and the source's embeddings are made once."""
     from kinopaint.metrics.measure import Moment, measure
 
-    moments = (Moment(at, a, {"result": b}) for at, a, b in zip(times, source, result, strict=True))
-    row = measure(moments, encoder=encoder, prompt=prompt if encoder else None).rows["result"]
-    return {name: row.metrics.get(name) for name in METRICS}
+    found = measure(
+        (
+            Moment(at, frame, {name: result[place] for name, result in results.items()})
+            for place, (at, frame) in enumerate(zip(times, source, strict=True))
+        ),
+        encoder=encoder,
+        prompt=prompt if encoder else None,
+    )
+    return {name: {metric: found.rows[name].metrics.get(metric) for metric in METRICS} for name in results}
 
 
 def sharpness(pictures: Iterable[np.ndarray]) -> float:
@@ -142,8 +153,32 @@ def sharpness(pictures: Iterable[np.ndarray]) -> float:
     return statistics.fmean(of(picture) for picture in pictures)
 
 
+def restyled(
+    source: list[np.ndarray], prompt: str, fields: dict[str, Any], parts: Any, known: dict[str, Any]
+) -> tuple[list[np.ndarray], float]:
+    """The result of a setting and its seconds of the processor per frame; what differs only in the temporal backend is
+    painted once, and kept in `known`.
+    """
+    from kinopaint.models.pixels import to_pictures, to_tensor
+    from kinopaint.types import Clip, Prompt, Window
+
+    clock = time.process_time()
+    method = kinopaint.methods.StyleAVideo(**fields)
+    frames = torch.stack([to_tensor(picture) for picture in source])
+    key = json.dumps({n: v for n, v in fields.items() if not n.startswith("temporal")}, sort_keys=True)
+    with torch.no_grad():
+        if key not in known:
+            shared = method.prepare(Clip(*frames.shape[-2:]), Prompt(prompt), parts)
+            window = Window(0, frames, tuple(range(len(frames))), slice(0, None), opens_shot=True)
+            known[key] = method.painted(window, shared, parts), time.process_time() - clock
+            clock = time.process_time()
+        painted, seconds = known[key]
+        result, _ = method.steadied(painted, frames, None, parts)
+    return list(to_pictures(result)), (seconds + time.process_time() - clock) / len(source)
+
+
 def run(args: argparse.Namespace) -> None:
-    """Fill results.csv, round after round over clips and prompts, so that a run cut short still compares fairly."""
+    """Fill results.csv, piece after piece (a clip with a prompt), so that a run cut short still compares fairly."""
     from kinopaint.models.clip import has_pair, load_clip
 
     parts = kinopaint.load_model(args.model, dtype=args.dtype)
@@ -155,35 +190,41 @@ def run(args: argparse.Namespace) -> None:
         grid = [setting for setting in grid if setting.group in args.groups]
     table = args.out / "results.csv"
     args.out.mkdir(parents=True, exist_ok=True)
-    done = {(row["setting"], row["fields"], row["clip"], row["prompt"]) for row in read(table)}
-    begin = time.monotonic()
-    clips = list(pieces(args.data, args.frames, args.width))
+    done = {(row["group"], row["setting"], row["fields"], row["clip"], row["prompt"]) for row in read(table)}
+    end = time.monotonic() + 60 * args.minutes
+    clips = list(pieces(args.data, args.long, args.width))
+    # each turn pairs every clip with another prompt; six turns make all 24 pairs
+    turns = [
+        (clip, (turn + number) % len(PROMPTS)) for turn in range(len(PROMPTS)) for number, clip in enumerate(clips)
+    ]
     with table.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if not done and not table.stat().st_size:
             writer.writeheader()
-        for turn in range(max(len(clips), len(PROMPTS))):
-            for which in range(min(len(clips), len(PROMPTS))):
-                # each turn pairs every clip with another prompt; six turns make all 24 pairs
-                name, source, times = clips[which % len(clips)]
-                prompt = PROMPTS[(turn + which) % len(PROMPTS)]
+        for place, ((name, source, times), which) in enumerate(turns, 1):
+            prompt = PROMPTS[which]
+            # the last two metrics of steadiness need long pieces, the others only a few frames
+            for count, groups in ((args.frames, {s.group for s in grid} - {"temporal"}), (args.long, {"temporal"})):
+                known: dict[str, Any] = {}
+                found = []
                 for setting in grid:
-                    key = (setting.name, json.dumps(setting.fields, sort_keys=True), name, prompt)
-                    if key in done:
-                        continue
-                    if time.monotonic() - begin > 60 * args.minutes:
-                        return
-                    method, clock = kinopaint.methods.StyleAVideo(**setting.fields), time.monotonic()
-                    result = list(kinopaint.stylize_frames(source, prompt, method=method, parts=parts))
-                    spent = (time.monotonic() - clock) / len(source)
-                    row = judged(source, result, times, prompt, encoder)
+                    key = (setting.group, setting.name, json.dumps(setting.fields, sort_keys=True), name, prompt)
+                    if setting.group in groups and key not in done and time.monotonic() < end:
+                        found.append((key, *restyled(source[:count], prompt, setting.fields, parts, known)))
+                if not found:
+                    continue
+                results = {"/".join(key[:2]): result for key, result, _ in found}
+                rows = judged(source[:count], results, times[:count], prompt, encoder)
+                for (key, _, seconds), row in zip(found, rows.values(), strict=True):
                     writer.writerow(
-                        {"group": setting.group, "setting": setting.name, "fields": key[1], "clip": name,
-                         "prompt": prompt, "source_sharpness": sharpness(source), "seconds_per_frame": round(spent, 4)}
+                        dict(zip(COLUMNS, key, strict=False))
                         | {n: "" if v is None else round(v, 5) for n, v in row.items()}
-                    )  # fmt: skip
-                    file.flush()
-            print(f"turn {turn + 1}: {(time.monotonic() - begin) / 60:.1f} min", flush=True)
+                        | {"source_sharpness": sharpness(source[:count]), "seconds_per_frame": round(seconds, 4)}
+                    )
+                file.flush()
+            if time.monotonic() >= end:
+                return
+            print(f"piece {place} of {len(turns)}: {args.minutes - (end - time.monotonic()) / 60:.1f} min", flush=True)
 
 
 def read(table: Path) -> list[dict[str, str]]:
@@ -210,21 +251,122 @@ def means(rows: list[dict[str, str]]) -> dict[tuple[str, str], dict[str, float]]
     return found
 
 
+def compared(rows: list[dict[str, str]], group: str, baseline: tuple[str, str]) -> dict[str, dict[str, list[float]]]:
+    """Setting -> metric -> its ratio to the baseline's in each piece that both have."""
+    pieces_of: dict[tuple[str, str], dict[tuple[str, str], dict[str, str]]] = defaultdict(dict)
+    for row in rows:
+        pieces_of[row["group"], row["setting"]][row["clip"], row["prompt"]] = row
+    own = pieces_of[baseline]
+    return {
+        setting: {
+            metric: [
+                float(row[metric]) / float(own[piece][metric])
+                for piece, row in cells.items()
+                if piece in own and row[metric] and own[piece][metric]
+            ]
+            for metric in METRICS
+        }
+        for (of, setting), cells in pieces_of.items()
+        if of == group and (of, setting) != baseline
+    }
+
+
+def helps(ratios: dict[str, list[float]]) -> bool:
+    """Whether a part does what it claims: content, as a whole or place by place, rises by more than two standard errors
+    of the pieces' mean, while the prompt score falls by at most one hundredth.
+    """
+    if not ratios["pro_con"] or statistics.fmean(ratios["pro_con"]) < 0.99:
+        return False
+    return any(
+        statistics.fmean(values) - 1 > 2 * statistics.stdev(values) / len(values) ** 0.5
+        for values in (ratios["content"], ratios["spat_con"])
+        if len(values) > 1
+    )
+
+
+def worth(rows: list[dict[str, str]], group: str) -> tuple[list[str], str | None]:
+    """A table of what each kind of mask or CLIP step changes, and the one among those that help with most content."""
+    found = compared(rows, group, BASELINE)
+    lines = ["| setting | pieces | prompt | content | content by place | sharpness | helps |", "|---" * 7 + "|"]
+    useful = {}
+    for setting, ratios in found.items():
+        cells = [change(ratios[name]) for name in ("pro_con", "content", "spat_con", "sharpness_ratio")]
+        lines.append(
+            f"| {setting} | {len(ratios['content'])} | {' | '.join(cells)} | {'yes' if helps(ratios) else 'no'} |"
+        )
+        if helps(ratios):
+            useful[setting] = statistics.fmean(ratios["content"])
+    return lines, max(useful, key=useful.__getitem__) if useful else None
+
+
+def change(ratios: list[float]) -> str:
+    """The mean ratio as a change in per cent, with the standard error of the mean."""
+    if len(ratios) < 2:
+        return "–"
+    return f"{100 * statistics.fmean(ratios) - 100:+.1f} ± {100 * statistics.stdev(ratios) / len(ratios) ** 0.5:.1f} %"
+
+
+def steadiness(rows: list[dict[str, str]]) -> tuple[list[str], str | None]:
+    """A table of the temporal backends, and among those that meet all four demands (excess cut by 35 %, prompt within
+    2 %, content no lower, sharpness at least 95 %) the one that cuts most.
+    """
+    plain = ("temporal", "identity")
+    found = {name: row for (group, name), row in means(rows).items() if group == "temporal"}
+    lines = ["| backend | excess E_warp | cut | gap 1 | gap 10 | sharpness, mean (worst) | prompt | content | meets |",
+             "|---" * 9 + "|"]  # fmt: skip
+    meeting = {}
+    for name, ratios in ({"identity": {m: [1.0] for m in METRICS}} | compared(rows, *plain[:1], plain)).items():
+        row = found[name]
+        cut = 1 - row["e_warp_excess"] / found["identity"]["e_warp_excess"]
+        sharp = ratios["sharpness_ratio"]
+        prompt, content = (row[n] / found["identity"][n] if n in row else 1.0 for n in ("pro_con", "content"))
+        meets = cut >= 0.35 and abs(prompt - 1) <= 0.02 and content >= 1 and statistics.fmean(sharp) >= 0.95
+        far = f"{row['l_temporal_10']:.4f}" if "l_temporal_10" in row else "–"
+        lines.append(
+            f"| {name} | {row['e_warp_excess']:.4f} | {100 * cut:.0f} % | {row['l_temporal']:.4f} | {far} "
+            f"| {statistics.fmean(sharp):.3f} ({min(sharp):.3f}) | {100 * prompt - 100:+.1f} % "
+            f"| {100 * content - 100:+.1f} % | {'yes' if meets else 'no'} |"
+        )
+        if meets:
+            meeting[name] = cut
+    return lines, max(meeting, key=meeting.__getitem__) if meeting else None
+
+
 def report(args: argparse.Namespace) -> None:
-    """Write OUT/table.md and OUT/<group>.png, and say which setting a rule would take."""
-    found = means(read(args.out / "results.csv"))
-    if not found:
+    """Write table.md, pictures and recommended.json into OUT."""
+    rows = read(args.out / "results.csv")
+    if not rows:
         raise SystemExit(f"{args.out / 'results.csv'} holds nothing yet")
+    found = means(rows)
     names = [n for n in (*METRICS, "seconds_per_frame") if any(n in row for row in found.values())]
     lines = ["| group | setting | pieces | " + " | ".join(names) + " |", "|---" * (len(names) + 3) + "|"]
     for (group, setting), row in found.items():
         cells = " | ".join(f"{row[n]:.4f}" if n in row else "" for n in names)
         lines.append(f"| {group} | {setting} | {row['pieces']} | {cells} |")
+    fields = {(row["group"], row["setting"]): json.loads(row["fields"]) for row in rows}
+    advised: dict[str, Any] = {}
+
+    def advise(group: str, setting: str | None, *kept: str) -> None:
+        if setting is not None:
+            advised.update({n: v for n, v in fields[group, setting].items() if n.startswith(kept)})
+
+    groups = {group for group, _ in found}
+    advise(
+        "scales", chosen({s: row for (g, s), row in found.items() if g == "scales"}), "text_branch", "s_image", "s_text"
+    )
+    for group, title, kept in (("mask", "Mask", ("s_mask", "mask_")), ("clip", "CLIP step", ("clip_",))):
+        if group in groups and BASELINE in found:
+            table, best = worth(rows, group)
+            lines += ["", f"{title}, against the same without it (mean over pieces ± standard error):", "", *table]
+            advise(group, best, *kept)
+    if "temporal" in groups:
+        table, best = steadiness(rows)
+        lines += ["", "Temporal backends:", "", *table]
+        advise("temporal", best, "temporal")
     (args.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (args.out / "recommended.json").write_text(json.dumps(advised, indent=2) + "\n", encoding="utf-8")
     draw(found, args.out)
-    print("\n".join(lines))
-    if choice := chosen({setting: row for (group, setting), row in found.items() if group == "scales"}):
-        print(f"\nby the rule (best prompt score among those above the median content score): {choice}")
+    print("\n".join(lines), "\nrecommended:", advised, sep="\n")
 
 
 def chosen(rows: dict[str, dict[str, float]]) -> str | None:
@@ -237,26 +379,32 @@ def chosen(rows: dict[str, dict[str, float]]) -> str | None:
 
 
 def draw(found: dict[tuple[str, str], dict[str, float]], out: Path) -> None:
-    """A picture for each group: prompt against content score, or where there is no tower, steadiness and sharpness."""
+    """ablation.png: parts and temporal backends; and a picture each of scales, masks and CLIP steps."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    for group in dict.fromkeys(group for group, _ in found):
-        rows = {setting: row for (g, setting), row in found.items() if g == group}
-        scored = all("pro_con" in row for row in rows.values())
-        across, up = ("content", "pro_con") if scored and group != "temporal" else ("e_warp_excess", "sharpness_ratio")
-        figure, axes = pyplot.subplots(figsize=(8, 5))
-        for setting, row in rows.items():
-            if across in row and up in row:
-                axes.scatter(row[across], row[up])
-                axes.annotate(setting, (row[across], row[up]), fontsize=7, xytext=(3, 3), textcoords="offset points")
-        axes.set_xlabel(across)
-        axes.set_ylabel(up)
-        axes.set_title(f"{group}: mean over clips and prompts")
+    scores, steady = ("content", "pro_con"), ("e_warp_excess", "sharpness_ratio")
+    for picture, panels in {
+        "ablation": (("parts", scores), ("temporal", steady)),
+        **{group: ((group, scores),) for group in ("scales", "mask", "clip")},
+    }.items():
+        figure, all_axes = pyplot.subplots(1, len(panels), figsize=(7 * len(panels), 5), squeeze=False)
+        for axes, (group, (across, up)) in zip(all_axes[0], panels, strict=True):
+            for (of, setting), row in found.items():
+                if (
+                    (of == group or ((of, setting) == BASELINE and group in ("mask", "clip")))
+                    and across in row
+                    and up in row
+                ):
+                    axes.scatter(row[across], row[up])
+                    axes.annotate(
+                        setting, (row[across], row[up]), fontsize=7, xytext=(3, 3), textcoords="offset points"
+                    )
+            axes.set(xlabel=across, ylabel=up, title=f"{group}: mean over clips and prompts")
         figure.tight_layout()
-        figure.savefig(out / f"{group}.png", dpi=90)
+        figure.savefig(out / f"{picture}.png", dpi=90)
         pyplot.close(figure)
 
 
@@ -267,7 +415,8 @@ def main() -> None:
     parser.add_argument("--clip", help="a CLIP that scores (default: the model's own pair; its tower also guides)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/calibration"), help="folder of results")
     parser.add_argument("--groups", nargs="*", default=[], help="only these (default: all)")
-    parser.add_argument("--frames", type=int, default=12, help="frames of each clip (default: 12)")
+    parser.add_argument("--frames", type=int, default=3, help="frames of each clip (default: 3)")
+    parser.add_argument("--long", type=int, default=12, help="frames for the temporal backends (default: 12)")
     parser.add_argument("--steps", type=int, default=8, help="denoising steps (default: 8)")
     parser.add_argument("--width", type=int, default=192, help="pixels, longer side (default: 192)")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")

@@ -1,13 +1,16 @@
 """The calibration: its grid is legal and small, a run that stops goes on, and the report compares like with like."""
 
 import argparse
+import json
 
 import cv2
 import numpy as np
 import pytest
 from benchmarks import calibrate
 
+from kinopaint import stylize_frames
 from kinopaint.methods.style_a_video import StyleAVideo
+from kinopaint.models import load_model
 
 BASE = {"text_branch": "joint", "s_image": 1.3, "s_text": 2.0, "num_inference_steps": 1}
 
@@ -37,7 +40,7 @@ def test_a_stopped_run_goes_on_and_the_report_is_written(model_folder, tmp_path,
     monkeypatch.setattr(calibrate, "PROMPTS", ("oil", "a oil"))
     args = argparse.Namespace(
         model=str(model_folder), dtype="float32", clip=None, out=tmp_path, groups=["temporal"], data=tmp_path,
-        frames=3, steps=1, width=64, minutes=1e-9, report=False,
+        frames=2, long=3, steps=1, width=64, minutes=1e-9, report=False,
     )  # fmt: skip
     calibrate.run(args)
     assert calibrate.read(tmp_path / "results.csv") == []
@@ -50,7 +53,65 @@ def test_a_stopped_run_goes_on_and_the_report_is_written(model_folder, tmp_path,
     calibrate.report(args)
     table = (tmp_path / "table.md").read_text()
     assert "flow_blend 0.8" in table
-    assert (tmp_path / "temporal.png").stat().st_size > 1000
+    assert "| identity |" in table
+    assert (tmp_path / "ablation.png").stat().st_size > 1000
+    assert set(json.loads((tmp_path / "recommended.json").read_text())) <= {"temporal", "temporal_strength"}
+
+
+def test_backends_share_one_painting_and_differ_as_a_run_of_their_own_does(model_folder):
+    parts = load_model(model_folder, device="cpu", dtype="float32")
+    rng = np.random.default_rng(0)
+    wide = cv2.GaussianBlur(rng.integers(0, 256, (48, 96, 3)).astype(np.uint8), (0, 0), 2)
+    source = [np.ascontiguousarray(wide[:, 2 * i : 2 * i + 64]) for i in range(3)]
+    fields, known = {"num_inference_steps": 1, "temporal": "flow_blend", "temporal_strength": 0.8}, {}
+    plain, _ = calibrate.restyled(source, "oil", {**fields, "temporal": "identity"}, parts, known)
+    blended, _ = calibrate.restyled(source, "oil", fields, parts, known)
+    assert len(known) == 1
+    whole = list(stylize_frames(source, "oil", method=StyleAVideo(**fields), parts=parts))
+    assert np.array_equal(blended[0], plain[0])
+    assert not np.array_equal(blended[2], plain[2])
+    assert max(np.abs(a.astype(int) - b).max() for a, b in zip(blended, whole, strict=True)) <= 1
+
+
+def of(group, setting, value, **scores):
+    """Rows of a setting over pieces: metrics are the baseline's times a factor, by piece."""
+    empty = dict.fromkeys(calibrate.COLUMNS, "")
+    return [
+        {**empty, "group": group, "setting": setting, "fields": value, "clip": str(n), "prompt": "p"}
+        | {name: str(factor) for name, factor in zip(scores, each, strict=True)}
+        for n, each in enumerate(zip(*scores.values(), strict=True))
+    ]
+
+
+def test_a_part_helps_if_content_rises_beyond_chance_and_the_words_stay():
+    base = of(*calibrate.BASELINE, "{}", pro_con=[0.2] * 4, content=[0.5] * 4, spat_con=[0.5] * 4)
+    sure, luck = [0.52, 0.53, 0.52, 0.53], [0.9, 0.3, 0.5, 0.31]
+    mild, gone = [0.199] * 4, [0.19] * 4
+    rows = [
+        *base,
+        *of("clip", "good", "{}", pro_con=mild, content=sure, spat_con=[0.5] * 4),
+        *of("clip", "by place", "{}", pro_con=mild, content=[0.5] * 4, spat_con=sure),
+        *of("clip", "luck", "{}", pro_con=mild, content=luck, spat_con=[0.5] * 4),
+        *of("clip", "undoes the style", "{}", pro_con=gone, content=[0.9] * 4, spat_con=sure),
+    ]
+    found = calibrate.compared(rows, "clip", calibrate.BASELINE)
+    assert {name for name, ratios in found.items() if calibrate.helps(ratios)} == {"good", "by place"}
+    table, best = calibrate.worth(rows, "clip")
+    assert best == "good"
+    assert any("+5.0 ± 0.6 %" in line for line in table)
+
+
+def test_a_backend_is_taken_if_it_is_steadier_and_neither_smears_nor_forgets():
+    def backend(name, excess, sharp, prompt=0.2, content=0.5):
+        columns = ("e_warp_excess", "l_temporal", "sharpness_ratio", "pro_con", "content")
+        values = (excess, 0.01, sharp, prompt, content)
+        return of("temporal", name, "{}", **{n: [v] * 2 for n, v in zip(columns, values, strict=True)})
+
+    rows = [*backend("identity", 0.1, 1.0), *backend("good", 0.06, 0.96), *backend("smear", 0.01, 0.5)]
+    rows += [*backend("little", 0.07, 1.0), *backend("forgets", 0.02, 1.0, prompt=0.19)]
+    rows += backend("changes", 0.02, 1.0, content=0.49)
+    assert calibrate.steadiness(rows)[1] == "good"
+    assert calibrate.steadiness(rows[:2])[1] is None
 
 
 def test_means_are_taken_over_what_all_settings_of_a_group_have():

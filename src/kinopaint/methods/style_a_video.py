@@ -246,14 +246,19 @@ class StyleAVideo:
     def stylize(
         self, window: Window, shared: Shared, carry: Past | None, parts: Components
     ) -> tuple[Frames, Past | None]:
-        painted = self.painted(window, shared, parts)
+        return self.steadied(self.painted(window, shared, parts), window.frames[window.fresh], carry, parts)
+
+    def steadied(
+        self, painted: Frames, source: Frames, carry: Past | None, parts: Components
+    ) -> tuple[Frames, Past | None]:
+        """The painted frames of `source`, refined in the order of time after what `carry` holds of the frame before."""
         refine: Refine | None = None
         if self.temporal == "flow_blend":
             refine = flow_blend(DisFlow(), self.temporal_strength)
         elif self.temporal == "net":
             assert parts.refiner is not None  # prepare has looked
             refine = net(parts.refiner)
-        return refine_in_order(painted, window.frames[window.fresh], carry, refine, anchor=self.colour_anchor)
+        return refine_in_order(painted, source, carry, refine, anchor=self.colour_anchor)
 
     def painted(self, window: Window, shared: Shared, parts: Components) -> Frames:
         """The fresh frames of the window, each for itself: nothing is known of other frames yet."""
