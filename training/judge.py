@@ -1,108 +1,255 @@
-"""Does a plain classifier name the medium of the model's pictures? `python -m training.judge --model FOLDER`.
+"""Figures of a model folder on held-out pictures: `python -m training.judge --model FOLDER`.
 
-A linear classifier on colour and band-energy statistics is trained on the generator's renderings of training pictures,
-and asked about its renderings of held-out pictures and about what the model makes of them, from the medium's own name
-and from phrasings that no caption had. It knows nothing of the model.
+For every medium and mood, in `runs/judge.csv` (kind, name, figure, value):
+
+- `named`, `named_unseen`, `named_generator`: share of pictures that a plain classifier (`classifier.py`, trained on the
+  generator's pictures) gives the right name, made from the style's own name, from wordings that no caption had, and by
+  the generator itself;
+- `psnr`: to the generator's rendering of the same picture, in dB;
+- `ssim`, `edge_f1`: of the lightness against that rendering; `ssim_photo`, `edge_f1_photo`: what the photograph itself
+  has against it;
+- `strength_ordered`: share of pictures that "slightly" leaves nearer to the photograph than "strongly" does;
+- `e_warp`, `e_warp_generator`, `sharpness`: of frames of a real clip, painted each for itself with shared noise;
+  `sharpness` is relative to the generator's;
+- `feature`, `feature_generator`, `feature_photo`: share of the model's pictures, of the generator's and of the
+  photographs that show what gives the medium its name (`features.py`).
+
+Pairs of medium and mood that were kept out of training: `both`, the share of pictures nearer to the rendering in both
+than to the medium or the mood alone. `control` rows: how the scores follow `s_text` and `s_image`.
+It takes about seven minutes on one core.
 """
 
 import argparse
-import json
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
 import kinopaint
-from training.data import paintings, pictures
+from kinopaint.metrics.measure import Moment, measure
+from kinopaint.metrics.psnr import psnr
+from training.classifier import Classifier, middle
+from training.data import frame_at, paintings, pictures
+from training.features import FEATURES
+from training.mood_shards import mood_folder
 from training.render_shards import slug
 from training.renderings import render
-from training.renderings.blocks import to_lab
-from training.words import TRAINED, held_out_phrases
+from training.renderings.blocks import Array, to_lab
+from training.renderings.moods import apply_mood
+from training.words import MOODS, TRAINED, held_out_pair, held_out_phrases, tells_apart
+
+Row = tuple[str, str, str, float]
+CONTROLLED = ("watercolor painting", "charcoal drawing", "comic book", "stained glass window", "neon (cyberpunk)")
+S_TEXT, S_IMAGE = (2.0, 4.0, 6.0, 8.0), (0.8, 1.3, 1.8)
 
 
-def features(picture: np.ndarray) -> np.ndarray:
-    """Statistics of an RGB uint8 picture: colours, contrast, energy by scale and direction."""
-    lab = to_lab(picture.astype(np.float32) / 255)
-    out = [*lab.mean((0, 1)), *lab.std((0, 1)), *np.percentile(lab, (2, 15, 50, 85, 98), axis=(0, 1)).ravel()]
-    chroma = np.hypot(lab[..., 1], lab[..., 2])
-    out += [chroma.mean(), chroma.std(), np.percentile(chroma, 95)]
-    level = lab
-    for _ in range(5):
-        smooth = cv2.GaussianBlur(level, (0, 0), 1.2)
-        band = level - smooth
-        out += [*np.log1p(np.abs(band).mean((0, 1))), np.log1p((band[..., 0] ** 4).mean() ** 0.25)]
-        level = smooth[::2, ::2]
-    gx, gy = cv2.Scharr(lab[..., 0], cv2.CV_32F, 1, 0), cv2.Scharr(lab[..., 0], cv2.CV_32F, 0, 1)
-    turn = ((np.arctan2(gy, gx) % np.pi) / np.pi * 8).astype(int) % 8
-    energy = np.bincount(turn.ravel(), np.hypot(gx, gy).ravel(), 8)
-    return np.array([*out, *(energy / max(energy.sum(), 1e-9))], np.float64)
+class Model:
+    """A model folder with its recommended settings, painting each frame for itself."""
+
+    def __init__(self, folder: str, steps: int) -> None:
+        self.parts = kinopaint.load_model(folder)
+        fields: dict[str, Any] = {**self.parts.recommended.get("style-a-video", {}), "num_inference_steps": steps}
+        self.method = kinopaint.methods.StyleAVideo(**{**fields, "temporal": "identity"})
+
+    def paint(self, frames: list[Array], prompt: str, **changes: float) -> list[Array]:
+        method = replace(self.method, **changes)
+        return list(kinopaint.stylize_frames(frames, prompt, method=method, parts=self.parts))
 
 
-class Classifier:
-    def __init__(self, rows: np.ndarray, labels: np.ndarray) -> None:
-        self.mean, self.scale = rows.mean(0), rows.std(0) + 1e-9
-        x = self._expand(rows)
-        targets = np.eye(len(TRAINED))[labels]
-        self.weights = np.linalg.solve(x.T @ x + 3.0 * np.eye(x.shape[1]), x.T @ targets)
-
-    def _expand(self, rows: np.ndarray) -> np.ndarray:
-        z = np.clip((rows - self.mean) / self.scale, -4, 4)
-        return np.hstack([np.ones((len(z), 1)), z, z**2])
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return (self._expand(rows) @ self.weights).argmax(1)
+def lightness(picture: Array) -> Array:
+    return to_lab(picture.astype(np.float32) / 255)[..., 0]
 
 
-def middle(image: np.ndarray, size: int = 256) -> np.ndarray:
-    y, x = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return np.ascontiguousarray(image[y : y + size, x : x + size])
+def structure_ssim(one: Array, other: Array) -> float:
+    """SSIM of lightness (Gaussian window, deviation 1.5), in [-1, 1]."""
+    x, y = lightness(one), lightness(other)
+
+    def mean(values: Array) -> Array:
+        return cv2.GaussianBlur(values, (0, 0), 1.5)
+
+    mx, my = mean(x), mean(y)
+    vx, vy, both = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    return float((((2 * mx * my + 1) * (2 * both + 9)) / ((mx**2 + my**2 + 1) * (vx + vy + 9))).mean())
+
+
+def edge_f1(one: Array, other: Array, share: float = 0.15) -> float:
+    """F1 of the places of the strongest edges (a `share` of the pixels), a pixel apart still counting."""
+
+    def edges(picture: Array) -> Array:
+        light = cv2.GaussianBlur(lightness(picture), (0, 0), 1.0)
+        strength = np.hypot(cv2.Scharr(light, cv2.CV_32F, 1, 0), cv2.Scharr(light, cv2.CV_32F, 0, 1))
+        return (strength > np.quantile(strength, 1 - share)).astype(np.uint8)
+
+    a, b, near = edges(one), edges(other), np.ones((3, 3), np.uint8)
+    found, right = (a & cv2.dilate(b, near)).sum() / max(a.sum(), 1), (b & cv2.dilate(a, near)).sum() / max(b.sum(), 1)
+    return float(2 * found * right / max(found + right, 1e-9))
+
+
+def byte(picture: Array) -> Array:
+    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def distance(one: Array, other: Array) -> float:
+    return float(np.sqrt(((one.astype(np.float32) - other) ** 2).mean()))
+
+
+def likeness(made: list[Array], drawn: list[Array], sources: list[Array]) -> Iterator[tuple[str, float]]:
+    yield "psnr", float(np.mean([psnr(m, d) for m, d in zip(made, drawn, strict=True)]))
+    for name, function in (("ssim", structure_ssim), ("edge_f1", edge_f1)):
+        yield name, float(np.mean([function(m, d) for m, d in zip(made, drawn, strict=True)]))
+        yield name + "_photo", float(np.mean([function(s, d) for s, d in zip(sources, drawn, strict=True)]))
+
+
+def ordered(model: Model, style: str, sources: list[Array]) -> float:
+    slight, strong = (model.paint(sources, f"{word} {style}") for word in ("slightly", "strongly"))
+    return float(np.mean([distance(a, s) < distance(b, s) for a, b, s in zip(slight, strong, sources, strict=True)]))
+
+
+def unseen(model: Model, style: str, sources: list[Array]) -> list[Array]:
+    """Each source by another of the wordings that were kept out of training."""
+    wordings = held_out_phrases(style)
+    return [model.paint([s], "make it look like " + wordings[i % len(wordings)])[0] for i, s in enumerate(sources)]
+
+
+def style_rows(
+    model: Model, kind: str, style: str, judge: Classifier, label: int, sources: list[Array], drawn: list[Array]
+) -> Iterator[Row]:
+    made = model.paint(sources, style)
+    few = sources[::2]
+    figures = {
+        "named": judge.share(made, label),
+        "named_unseen": judge.share(unseen(model, style, few), label),
+        "named_generator": judge.share(drawn, label),
+        **dict(likeness(made, drawn, sources)),
+        "strength_ordered": ordered(model, style, few),
+    }
+    if feature := FEATURES.get(style):
+        for name, group in (("feature", made), ("feature_generator", drawn), ("feature_photo", sources)):
+            figures[name] = float(np.mean([feature.margin(picture) >= 0 for picture in group]))
+    for name, value in figures.items():
+        yield kind, style, name, value
+
+
+def pair_rows(model: Model, sources: list[Array], palettes: dict[str, list[Array]]) -> Iterator[Row]:
+    """One held-out pair for every mood."""
+    for place, mood in enumerate(MOODS):
+        media = [m for m in TRAINED if held_out_pair(m, mood) and tells_apart(m, mood)]
+        medium = media[place % len(media)]
+        both = []
+        for i, source in enumerate(sources):
+            photo = source.astype(np.float32) / 255
+            plain = render(photo, medium, 2000 + i, palettes)
+            rivals = (plain, apply_mood(photo, mood, i), photo)
+            goal = byte(apply_mood(plain, mood, i, source=photo, medium=medium))
+            made = model.paint([source], f"{medium}, {mood}")[0]
+            both.append(all(distance(made, goal) < distance(made, byte(rival)) for rival in rivals))
+        yield "pair", f"{medium}, {mood}", "both", float(np.mean(both))
+
+
+def clip_rows(model: Model, frames: list[Array], palettes: dict[str, list[Array]]) -> Iterator[Row]:
+    results: list[dict[str, Array]] = [{} for _ in frames]
+    for medium in TRAINED:
+        for i, picture in enumerate(model.paint(frames, medium)):
+            results[i][medium] = picture
+        for i, frame in enumerate(frames):
+            results[i][medium + " generator"] = byte(render(frame.astype(np.float32) / 255, medium, 3000, palettes))
+    found = measure(Moment(i / 12, frame, row) for i, (frame, row) in enumerate(zip(frames, results, strict=True)))
+    for medium in TRAINED:
+        mine, theirs = found.rows[medium].metrics, found.rows[medium + " generator"].metrics
+        yield "medium", medium, "e_warp", float(mine["e_warp"] or 0)
+        yield "medium", medium, "e_warp_generator", float(theirs["e_warp"] or 0)
+        yield "medium", medium, "sharpness", float((mine["sharpness_ratio"] or 0) / (theirs["sharpness_ratio"] or 1))
+
+
+def control_rows(model: Model, judge: Classifier, sources: list[Array]) -> Iterator[Row]:
+    """Score of the asked medium by the judge, and likeness to the photograph, mean over styles and pictures."""
+    for field, values in (("s_text", S_TEXT), ("s_image", S_IMAGE)):
+        for value in values:
+            score, content = [], []
+            for medium in CONTROLLED:
+                made = model.paint(sources, medium, **{field: value})
+                score += judge.scores(made)[:, TRAINED.index(medium)].tolist()
+                content += [structure_ssim(m, s) for m, s in zip(made, sources, strict=True)]
+            yield "control", f"{field}={value:g}", "prompt_score", float(np.mean(score))
+            yield "control", f"{field}={value:g}", "content_ssim", float(np.mean(content))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--shards", type=Path, default=Path("runs/shards"))
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--each", type=int, default=110, help="renderings per medium to learn from")
-    parser.add_argument("--pictures", type=int, default=8, help="held-out pictures to restyle")
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--out", type=Path, default=Path("runs/judge.json"))
+    parser.add_argument("--each", type=int, default=50, help="renderings per style to learn from")
+    parser.add_argument("--pictures", type=int, default=6, help="held-out pictures to restyle")
+    parser.add_argument("--size", type=int, default=192, help="pixels of a side")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--clip", default="man_skiing.mp4", help="a held-out clip in DATA/videos")
+    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--styles", nargs="*", default=[], metavar="STYLE", help="only these media and moods")
+    parser.add_argument("--out", type=Path, default=Path("runs/judge.csv"))
     args = parser.parse_args()
     cv2.setNumThreads(1)
     known = pictures(args.data)
-    held = [p for p in known if p.held_out and p.path.parent.name not in ("grocery", "clothing")]
     names = {p.name for p in known if p.held_out}
-    rows, labels = [], []
-    for label, medium in enumerate(TRAINED):
-        files = [f for f in sorted((args.shards / slug(medium)).glob("*.jpg")) if f.stem not in names][: args.each]
-        for file in files:
-            rows.append(features(middle(cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB))))
-            labels.append(label)
-    judge = Classifier(np.array(rows), np.array(labels))
+    held = [p for p in known if p.held_out and p.path.parent.name not in ("grocery", "clothing")]
     chosen = [held[i] for i in np.linspace(0, len(held) - 1, args.pictures).astype(int)]
-    sources = [middle((p.load() * 255).astype(np.uint8)) for p in chosen]
+    sources = [byte(middle(p.load(), args.size)) for p in chosen]
+    photos = [source.astype(np.float32) / 255 for source in sources]
     palettes = paintings(args.data)
-    parts = kinopaint.load_model(args.model)
-    fields = {**parts.recommended.get("style-a-video", {}), "num_inference_steps": args.steps}
-    method = kinopaint.methods.StyleAVideo(**fields)
-    report: dict[str, dict[str, float]] = {}
-    for label, medium in enumerate(TRAINED):
-        drawn = [
-            (render(s.astype(np.float32) / 255, medium, 1000 + i, palettes) * 255).astype(np.uint8)
-            for i, s in enumerate(sources)
+    model = Model(args.model, args.steps)
+    media = Classifier.of_shards([args.shards / slug(m) for m in TRAINED], args.each, args.size, names)
+    moods = Classifier.of_shards([args.shards / mood_folder(m, None) for m in MOODS], args.each, args.size, names)
+
+    def rows() -> Iterator[Row]:
+        for label, medium in enumerate(TRAINED):
+            if not args.styles or medium in args.styles:
+                drawn = [byte(render(p, medium, 1000 + i, palettes)) for i, p in enumerate(photos)]
+                yield from style_rows(model, "medium", medium, media, label, sources, drawn)
+        for label, mood in enumerate(MOODS):
+            if not args.styles or mood in args.styles:
+                drawn = [byte(apply_mood(p, mood, 1000 + i)) for i, p in enumerate(photos)]
+                yield from style_rows(model, "mood", mood, moods, label, sources, drawn)
+        if args.styles:
+            return
+        clip = args.data / "videos" / args.clip
+        frames = [byte(middle(_short(frame_at(clip, 1 + i / 12)), args.size)) for i in range(args.frames)]
+        yield from pair_rows(model, sources[:2], palettes)
+        yield from control_rows(model, media, sources[:2])
+        yield from clip_rows(model, frames, palettes)
+
+    found: list[Row] = []
+    for row in rows():
+        found.append(row)
+        print(*row[:3], f"{row[3]:.3f}", flush=True)
+    found += list(means(found))
+    with open(args.out, "w", newline="") as file:
+        settings = [
+            ("run", "settings", str(model.method), args.steps),
+            ("run", "pictures", " ".join(p.name for p in chosen), args.size),
         ]
-        made = list(kinopaint.stylize_frames(sources, medium, method=method, parts=parts))
-        fresh = "make it look like " + held_out_phrases(medium)[0]
-        worded = list(kinopaint.stylize_frames(sources[: len(sources) // 2], fresh, method=method, parts=parts))
-        report[medium] = {
-            name: float((judge(np.array([features(p) for p in group])) == label).mean())
-            for name, group in (("generator", drawn), ("model", made), ("unseen wording", worded))
-        }
-        print(medium, report[medium], flush=True)
-    mean = {key: float(np.mean([row[key] for row in report.values()])) for key in next(iter(report.values()))}
-    print("mean", mean)
-    args.out.write_text(json.dumps({"settings": str(method), "mean": mean, "media": report}, indent=1))
+        csv.writer(file).writerows(chain([("kind", "name", "figure", "value")], settings, found))
+
+
+def _short(frame: Array, side: int = 288) -> Array:
+    scale = side / min(frame.shape[:2])
+    return np.clip(
+        cv2.resize(frame.astype(np.float32) / 255, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), 0, 1
+    )
+
+
+def means(rows: list[Row]) -> Iterator[Row]:
+    """The mean of every figure over the media, the moods and the pairs."""
+    kinds = dict.fromkeys((kind, figure) for kind, _, figure, _ in rows if kind != "control")
+    for kind, figure in kinds:
+        values = [value for k, _, f, value in rows if (k, f) == (kind, figure)]
+        yield "mean", kind, figure, float(np.mean(values))
+        print("mean", kind, figure, f"{np.mean(values):.3f}", flush=True)
 
 
 if __name__ == "__main__":

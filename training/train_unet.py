@@ -72,16 +72,20 @@ STRENGTH_SHARE = 0.07  # of the samples of a medium or mood alone, for each word
 MOOD_SHARE, BOTH_SHARE = 0.10, 0.20  # of all samples: a mood on the photograph; a medium in a mood
 
 
-def cache_latents(
-    vae: AutoencoderTiny, shards: Path, out: Path, excluded: set[str]
-) -> dict[str, dict[str, torch.Tensor]]:
+def cache_latents(vae_folder: Path, shards: Path, out: Path, excluded: set[str]) -> dict[str, dict[str, torch.Tensor]]:
     """{folder: {picture: latent [16, h/8, w/8] fp16}}; held-out pictures are skipped.
 
-    What is in the cache is kept, except pictures whose file is newer than the cache.
+    What is in the cache is kept, except pictures whose file is newer than the cache; all are encoded again where the
+    autoencoder is newer.
     """
-    store = torch.load(out, weights_only=True) if out.exists() else {}
     cached_at = out.stat().st_mtime if out.exists() else 0.0
-    vae = vae.eval().to(memory_format=torch.channels_last)
+    fresh = all(file.stat().st_mtime < cached_at for file in vae_folder.glob("*.safetensors"))
+    store = torch.load(out, weights_only=True) if out.exists() and fresh else {}
+    vae = (
+        AutoencoderTiny.from_pretrained(vae_folder, torch_dtype=torch.float32)
+        .eval()
+        .to(memory_format=torch.channels_last)
+    )
     new = 0
     for folder in sorted(p for p in shards.iterdir() if p.is_dir()):
         known = store.setdefault(folder.name, {})
@@ -239,7 +243,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     excluded = {p.name for p in pictures(args.data) if p.held_out}
-    store = cache_latents(AutoencoderTiny.from_pretrained(args.vae), args.shards, args.out / "latents.pt", excluded)
+    store = cache_latents(args.vae, args.shards, args.out / "latents.pt", excluded)
     pairs = trained_styles(store)
     words = Words(args.text, list(pairs), args.captions, args.seed)
     model = UNet2DConditionModel(**CONFIG)  # not channels_last: its group norm is slow on small maps

@@ -76,7 +76,8 @@ def test_new_and_renewed_pictures_join_the_cache(tmp_path):
         num_decoder_blocks=(1, 1, 1, 1),
         latent_channels=CHANNELS,
     )
-    shards, out = tmp_path / "shards", tmp_path / "latents.pt"
+    folder, shards, out = tmp_path / "vae", tmp_path / "shards", tmp_path / "latents.pt"
+    vae.save_pretrained(folder)
     (shards / "photo").mkdir(parents=True)
 
     def draw(name, level):
@@ -85,13 +86,22 @@ def test_new_and_renewed_pictures_join_the_cache(tmp_path):
     draw("a", 30)
     draw("b", 60)
     draw("held-out", 90)
-    first = cache_latents(vae, shards, out, {"held-out"})
+    first = cache_latents(folder, shards, out, {"held-out"})
     assert set(first["photo"]) == {"a", "b"}
     draw("b", 200)
     draw("c", 100)
     os.utime(shards / "photo" / "b.jpg", (out.stat().st_mtime + 5,) * 2)
     os.utime(shards / "photo" / "a.jpg", (out.stat().st_mtime - 5,) * 2)
-    second = cache_latents(vae, shards, out, {"held-out"})
+    second = cache_latents(folder, shards, out, {"held-out"})
     assert set(second["photo"]) == {"a", "b", "c"}
     assert torch.equal(first["photo"]["a"], second["photo"]["a"])
     assert not torch.equal(first["photo"]["b"], second["photo"]["b"])
+
+    with torch.no_grad():
+        next(vae.encoder.parameters()).mul_(2)
+    vae.save_pretrained(folder)
+    later = out.stat().st_mtime + 5
+    for file in folder.iterdir():
+        os.utime(file, (later, later))
+    third = cache_latents(folder, shards, out, {"held-out"})
+    assert not torch.equal(third["photo"]["a"], second["photo"]["a"])

@@ -1,0 +1,231 @@
+"""What gives each medium its name, measured on a picture: dots, joints, leads, swirls, hatching, pixels.
+
+`FEATURES[medium].margin(picture)` is 0 or more where all parts of the feature reach their least value, which lies
+between what photographs and what the generator's renderings have. Pictures are RGB uint8 at the size of training
+(shorter side about 256 px, or a crop of such a one), and their upper left corner is where cells of 8 px begin.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+
+from training.renderings.blocks import Array, to_lab
+from training.renderings.graphic import DECO
+from training.renderings.media import CELL, IRON, PIGMENTS
+
+Measure = Callable[[Array], float]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A name-giving feature: what it is, and the measures it takes with the least value of each."""
+
+    what: str
+    parts: tuple[tuple[Measure, float], ...]
+
+    def margin(self, picture: Array) -> float:
+        """How far the weakest part lies above its least value, relative to that."""
+        return min((measure(picture) - least) / abs(least) for measure, least in self.parts)
+
+
+def _lab(picture: Array) -> Array:
+    return to_lab(picture.astype(np.float32) / 255)
+
+
+def _fine(light: Array, sigma: float = 4.0) -> Array:
+    return light - cv2.GaussianBlur(light, (0, 0), sigma)
+
+
+def repeats(picture: Array, period: int = CELL) -> float:
+    """Share of the fine lightness that is one pattern, the same in every cell of `period` px; in [0, 1]."""
+    fine = _fine(_lab(picture)[..., 0])
+    rows, cols = (n // period * period for n in fine.shape)
+    cells = fine[:rows, :cols].reshape(rows // period, period, cols // period, period)
+    return float(cells.mean((0, 2)).std() / max(fine.std(), 1e-3))
+
+
+def blocks(picture: Array, period: int = CELL) -> float:
+    """Steps at the borders of square pixels over steps inside of them, as log10; 0 where there are none."""
+    lab = _lab(picture)
+    across, down = np.abs(np.diff(lab, axis=1)).sum(-1), np.abs(np.diff(lab, axis=0)).sum(-1)
+    border = np.concatenate([across[:, period - 1 :: period].ravel(), down[period - 1 :: period].ravel()]).mean()
+    inside = np.concatenate([across[:, period // 2 :: period].ravel(), down[period // 2 :: period].ravel()]).mean()
+    return float(np.log10((border + 0.05) / (inside + 0.05)))
+
+
+def hatched(picture: Array, degrees: tuple[float, ...], periods: tuple[float, float], spread: float = 14.0) -> float:
+    """Lines along `degrees` (x to y): power per frequency there over that of other directions, log10.
+
+    `periods` bound the distance between lines, in px.
+    """
+    light = _fine(_lab(picture)[..., 0], 6.0)
+    window = np.outer(np.hanning(light.shape[0]), np.hanning(light.shape[1]))
+    power = np.abs(np.fft.fft2(light * window)) ** 2
+    fy, fx = np.meshgrid(*(np.fft.fftfreq(n) for n in light.shape), indexing="ij")
+    radius, angle = np.hypot(fx, fy), np.degrees(np.arctan2(fy, fx)) + 90
+    band = (radius > 1 / periods[1]) & (radius < 1 / periods[0])
+    near = np.min([np.abs((angle - d + 90) % 180 - 90) for d in degrees], 0) < spread
+    return float(np.log10((power[band & near].mean() + 1e-3) / (power[band & ~near].mean() + 1e-3)))
+
+
+def dark_lines(picture: Array, width: int = 7, depth: float = 25.0) -> float:
+    """Share of pixels in dark lines narrower than `width` px that lie `depth` of L below their surroundings."""
+    light = _lab(picture)[..., 0]
+    return float((cv2.morphologyEx(light, cv2.MORPH_CLOSE, _disc(width)) - light > depth).mean())
+
+
+def light_lines(picture: Array, width: int = 7, depth: float = 25.0) -> float:
+    light = _lab(picture)[..., 0]
+    return float((light - cv2.morphologyEx(light, cv2.MORPH_OPEN, _disc(width)) > depth).mean())
+
+
+def _disc(width: int) -> Array:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+
+
+def strokes(picture: Array, fine: float = 1.0, wide: float = 3.0) -> float:
+    """How far the fine lightness runs in one direction locally, mean anisotropy in [0, 1]."""
+    light = cv2.GaussianBlur(_lab(picture)[..., 0], (0, 0), fine)
+    gx, gy = cv2.Scharr(light, cv2.CV_32F, 1, 0), cv2.Scharr(light, cv2.CV_32F, 0, 1)
+    e, f, g = (cv2.GaussianBlur(a, (0, 0), wide) for a in (gx * gx, gx * gy, gy * gy))
+    return float((np.sqrt((e - g) ** 2 + 4 * f * f) / (e + g + 30)).mean())
+
+
+def texture(picture: Array, sigma: float = 1.5) -> float:
+    """Median local contrast of the fine lightness: grain, relief, dots also where the picture is calm."""
+    fine = _fine(_lab(picture)[..., 0], sigma)
+    return float(np.median(np.sqrt(cv2.GaussianBlur(fine * fine, (0, 0), 4.0))))
+
+
+def flat(picture: Array) -> float:
+    """Share of pixels without any slope of lightness: areas of one colour."""
+    light = cv2.GaussianBlur(_lab(picture)[..., 0], (0, 0), 0.7)
+    slope = np.hypot(cv2.Scharr(light, cv2.CV_32F, 1, 0), cv2.Scharr(light, cv2.CV_32F, 0, 1)) / 32
+    return float((slope < 0.5).mean())
+
+
+def busy(picture: Array) -> float:
+    """Minus the share of flat pixels: strokes and cuts leave none."""
+    return -flat(picture)
+
+
+def few_colours(picture: Array, count: int = 8) -> float:
+    """Share of the colours' variance that `count` flat colours explain, in [0, 1]."""
+    lab = cv2.resize(_lab(cv2.GaussianBlur(picture, (0, 0), 1.0)), (96, 96), interpolation=cv2.INTER_AREA)
+    pixels = np.ascontiguousarray(lab.reshape(-1, 3))
+    cv2.setRNGSeed(1)
+    rest, _, _ = cv2.kmeans(pixels, count, None, (cv2.TERM_CRITERIA_MAX_ITER, 10, 0), 2, cv2.KMEANS_PP_CENTERS)
+    return float(1 - rest / max(((pixels - pixels.mean(0)) ** 2).sum(), 1e-3))
+
+
+def warm(picture: Array) -> float:
+    """Mean of b: yellow above 0, blue below."""
+    return float(_lab(picture)[..., 2].mean())
+
+
+def grey(picture: Array) -> float:
+    """Minus the mean chroma."""
+    lab = _lab(picture)
+    return -float(np.hypot(lab[..., 1], lab[..., 2]).mean())
+
+
+def chroma(picture: Array) -> float:
+    return -grey(picture)
+
+
+def two_tone(picture: Array) -> float:
+    """Share of pixels that are nearly ink or nearly paper."""
+    light = _lab(picture)[..., 0]
+    return float(((light < 22) | (light > 82)).mean())
+
+
+def near_palette(picture: Array, palette: Array, reach: float = 12.0) -> float:
+    """Share of pixels within `reach` (Lab) of one of the palette's colours, RGB in [0, 1]."""
+    lab = cv2.resize(_lab(cv2.GaussianBlur(picture, (0, 0), 0.7)), (96, 96), interpolation=cv2.INTER_AREA)
+    inks = to_lab(palette[None].astype(np.float32))[0]
+    return float((np.linalg.norm(lab[:, :, None] - inks, axis=-1).min(-1) < reach).mean())
+
+
+def hue_share(picture: Array, low: float, high: float, least: float, light: tuple[float, float] = (0, 100)) -> float:
+    """Share of pixels of hue `low` to `high` degrees, at least `least` chroma and lightness within `light`."""
+    lab = _lab(picture)
+    hue, strength = np.degrees(np.arctan2(lab[..., 2], lab[..., 1])) % 360, np.hypot(lab[..., 1], lab[..., 2])
+    within = (lab[..., 0] >= light[0]) & (lab[..., 0] <= light[1])
+    return float(((hue >= low) & (hue <= high) & (strength > least) & within).mean())
+
+
+def paper(picture: Array, least: float = 85.0) -> float:
+    """Share of pixels that are bare paper."""
+    return float((_lab(picture)[..., 0] > least).mean())
+
+
+def no_black(picture: Array) -> float:
+    """Lightness of the darkest twentieth."""
+    return float(np.percentile(_lab(picture)[..., 0], 5))
+
+
+def dark(picture: Array) -> float:
+    """Minus the median lightness."""
+    return -float(np.median(_lab(picture)[..., 0]))
+
+
+def broken(picture: Array, sigma: float = 1.5) -> float:
+    """Median local change of colour (a, b): dots and dabs of other hues beside one another."""
+    lab = _lab(picture)[..., 1:]
+    fine = ((lab - cv2.GaussianBlur(lab, (0, 0), 3.0)) ** 2).sum(-1)
+    return float(np.median(np.sqrt(cv2.GaussianBlur(fine, (0, 0), 4.0))))
+
+
+IRON_RAMP = np.stack([np.interp(np.linspace(0, 6, 40), np.arange(7), IRON[:, c]) for c in range(3)], -1)
+CROSSED = partial(hatched, degrees=(45, -45), periods=(4.8, 8.5), spread=18)
+FEATURES: dict[str, Feature] = {
+    "oil painting": Feature("brush strokes along the forms", ((strokes, 0.58), (texture, 1.2), (busy, -0.22))),
+    "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.9),)),
+    "watercolor painting": Feature("paper shines through and shows its grain", ((paper, 0.03), (texture, 2.2))),
+    "gouache painting": Feature("flat matte areas without black", ((flat, 0.34), (no_black, 20))),
+    "chalk pastel drawing": Feature("broken colour on toned paper", ((broken, 3.4), (texture, 2.4))),
+    "wax crayon drawing": Feature("waxy strokes with white paper between", ((texture, 5.0), (light_lines, 0.035))),
+    "pencil sketch": Feature("grey lines and hatching", ((grey, -4), (dark_lines, 0.03), (texture, 3.5))),
+    "coloured pencil drawing": Feature("hatching in layered hues", ((broken, 4.4), (texture, 4.0))),
+    "charcoal drawing": Feature("grain and smudge without colour", ((grey, -9), (texture, 2.6))),
+    "ink wash painting (sumi-e)": Feature("grey washes with brush lines", ((grey, -8), (strokes, 0.5), (paper, 0.02))),
+    "pen and ink drawing with cross-hatching": Feature(
+        "crossed lines at 45 degrees", ((CROSSED, 0.3), (two_tone, 0.6))
+    ),
+    "copper engraving": Feature("parallel lines that swell with the tone", ((dark_lines, 0.18), (light_lines, 0.18))),
+    "woodcut (linocut)": Feature("black and paper, nothing between", ((two_tone, 0.85),)),
+    "ukiyo-e woodblock print": Feature(
+        "a dozen pigments", ((partial(near_palette, palette=PIGMENTS), 0.42), (strokes, 0.56))
+    ),
+    "comic book": Feature("ink lines and dots every 8 px", ((dark_lines, 0.03), (repeats, 0.07))),
+    "anime (cel shading)": Feature("flat cels with fine lines", ((flat, 0.25), (dark_lines, 0.008), (two_tone, 0.2))),
+    "pop art with halftone dots": Feature("dots every 8 px", ((repeats, 0.055), (two_tone, 0.5))),
+    "pointillist painting": Feature("dots of other hues side by side", ((broken, 7.5),)),
+    "impressionist painting": Feature("dabs of broken colour", ((broken, 5.0), (strokes, 0.5))),
+    "swirling post-impressionist painting (van Gogh)": Feature(
+        "long strokes everywhere", ((strokes, 0.68), (broken, 3.8))
+    ),
+    "cubist painting": Feature("planes with straight shaded cuts", ((strokes, 0.6), (texture, 2.0), (busy, -0.26))),
+    "expressionist painting": Feature("wild colour in bold strokes", ((chroma, 19), (broken, 4.2), (strokes, 0.55))),
+    "mosaic of tiles": Feature("dark joints between small tiles", ((partial(dark_lines, width=5, depth=12), 0.24),)),
+    "stained glass window": Feature("black lead lines", ((dark_lines, 0.12),)),
+    "pixel art": Feature("squares of 8 px", ((blocks, 0.7),)),
+    "low-poly render": Feature("flat facets", ((flat, 0.4),)),
+    "paper cut-out": Feature("few papers, with fibres", ((few_colours, 0.92), (texture, 1.1))),
+    "cross-stitch embroidery": Feature("a cross in every cell of 8 px", ((repeats, 0.35),)),
+    "chalkboard drawing": Feature("light chalk strokes on a dark board", ((light_lines, 0.045), (grey, -14))),
+    "blueprint": Feature(
+        "Prussian blue with a grid of 8 px", ((partial(hue_share, low=255, high=300, least=20), 0.7), (repeats, 0.09))
+    ),
+    "neon (cyberpunk)": Feature("bright tubes in the dark", ((chroma, 26), (dark, -45), (light_lines, 0.012))),
+    "faded vintage photograph": Feature("no black, yellowed", ((no_black, 20), (warm, 8), (grey, -32))),
+    "film noir": Feature("grey and dark", ((grey, -2), (dark, -68))),
+    "art deco poster": Feature("ten inks", ((partial(near_palette, palette=DECO), 0.42), (strokes, 0.65))),
+    "thermal camera image": Feature("the iron palette", ((partial(near_palette, palette=IRON_RAMP), 0.85),)),
+    "gold-leaf decorative painting (Klimt)": Feature(
+        "gold leaf", ((partial(hue_share, low=60, high=100, least=25), 0.2),)
+    ),
+}
