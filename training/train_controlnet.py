@@ -21,11 +21,10 @@ from torch.nn import functional as F
 
 from kinopaint.models.hints import lines
 from kinopaint.models.pixels import to_tensor
-from training.render_shards import slug
-from training.train_unet import Words
-from training.words import TRAINED
+from training.train_unet import Style, Triples, Words, trained_styles
 
 CELL = 8  # pixels
+Pairs = dict[Style, list[tuple[Tensor, Tensor]]]
 KEPT = ("in_channels", "down_block_types", "block_out_channels", "layers_per_block", "cross_attention_dim",
         "attention_head_dim", "norm_num_groups")  # fmt: skip
 
@@ -46,48 +45,51 @@ def beside(unet: UNet2DConditionModel, latent_channels: int) -> ControlNetModel:
     return network
 
 
-def contours(photos: Path, names: list[str]) -> dict[str, Tensor]:
-    """{picture: its lines [height, width], 8 bits}: float maps of all would take gigabytes."""
-    found = {}
-    for name in names:
-        image = cv2.cvtColor(cv2.imread(str(photos / f"{name}.jpg")), cv2.COLOR_BGR2RGB)
-        found[name] = (lines(to_tensor(image)[None])[0, 0] * 255).round().to(torch.uint8)
-    return found
+def contours(picture: Path) -> Tensor:
+    """Lines of a photograph, "height width" in 8 bits: float maps of all photographs would take gigabytes."""
+    image = cv2.cvtColor(cv2.imread(str(picture)), cv2.COLOR_BGR2RGB)
+    return (lines(to_tensor(image)[None])[0, 0] * 255).round().to(torch.uint8)
 
 
-class Crops:
-    """Random batches of one crop size: lines, source latents (mostly withheld), target latents and text states."""
+class Crops(Triples):
+    """Random batches of one crop size, with the lines of the photograph, which itself is mostly withheld."""
 
     def __init__(
-        self, latents: dict[str, dict[str, Tensor]], photos: Path, words: Words, withheld: float, seed: list[int]
+        self,
+        latents: dict[str, dict[str, Tensor]],
+        photos: Path,
+        words: Words,
+        pairs: Pairs,
+        withheld: float,
+        seed: int,
+        step: int,
     ) -> None:
-        self.words, self.withheld, self.rng = words, withheld, np.random.default_rng(seed)
-        self.photos = latents["photo"]
-        self.pairs = {medium: sorted(latents[slug(medium)].items()) for medium in TRAINED if slug(medium) in latents}
-        self.lines = contours(photos, sorted(self.photos))
+        super().__init__(latents["photo"], pairs, words, set(), seed, step)
+        self.withheld = withheld
+        # pairs hold the latents of the photographs, not their names
+        self.lines = {id(latent): contours(photos / f"{name}.jpg") for name, latent in latents["photo"].items()}
 
-    def batch(self, count: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sizes in latent cells."""
-        drawn = [self.draw(height, width) for _ in range(count)]
-        lined, source, target, text = (torch.stack(each) for each in zip(*drawn, strict=True))
-        pictures = lined.float().div(255)[:, None].expand(-1, 3, -1, -1)
-        return pictures, source.float(), target.float(), text
+    def lined(self, count: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Lines "crop 3 8·height 8·width" in [0, 1], latents of photograph and rendering, text states."""
+        drawn = [self._draw(height, width) for _ in range(count)]
+        drawings, source, target, text = (torch.stack(each) for each in zip(*drawn, strict=True))
+        return drawings.float().div(255)[:, None].expand(-1, 3, -1, -1), source.float(), target.float(), text
 
-    def draw(self, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        medium = list(self.pairs)[int(self.rng.integers(len(self.pairs)))]
-        name, rendering = self.pairs[medium][int(self.rng.integers(len(self.pairs[medium])))]
-        states = self.words.states[medium]
+    def _draw(self, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        style = self.styles[int(self.rng.choice(len(self.styles), p=self.weights))]
+        photo, rendering = self.pairs[style][int(self.rng.integers(len(self.pairs[style])))]
+        states = self.words.states[style, ""]
         text = states[int(self.rng.integers(len(states)))]
-        y = int(self.rng.integers(rendering.shape[1] - height + 1))
-        x = int(self.rng.integers(rendering.shape[2] - width + 1))
+        y = 2 * int(self.rng.integers((rendering.shape[1] - height) // 2 + 1))  # as training.train_unet cuts
+        x = 2 * int(self.rng.integers((rendering.shape[2] - width) // 2 + 1))
         cells = (slice(None), slice(y, y + height), slice(x, x + width))
-        lined = self.lines[name][CELL * y : CELL * (y + height), CELL * x : CELL * (x + width)]
-        source, target = self.photos[name][cells], rendering[cells]
+        drawing = self.lines[id(photo)][CELL * y : CELL * (y + height), CELL * x : CELL * (x + width)]
+        source, target = photo[cells], rendering[cells]
         if self.rng.random() < self.withheld:
             source = torch.zeros_like(source)
         if self.rng.random() < 0.12:
             text = self.words.empty
-        return lined, source, target, text
+        return drawing, source, target, text
 
 
 def main() -> None:
@@ -128,10 +130,10 @@ def main() -> None:
         optimiser.load_state_dict(state["optimiser"])
         step, spent = state["step"], state["spent"]
     torch.manual_seed(args.seed + step)
-    words = Words(args.model, args.captions, args.seed)
     latents = torch.load(args.latents, weights_only=True)
-    data = Crops(latents, args.shards / "photo", words, args.withheld, [args.seed, step])
-    print(f"{len(data.lines)} photographs, {sum(map(len, data.pairs.values()))} renderings", flush=True)
+    pairs = trained_styles(latents)
+    words = Words(args.model, list(pairs), args.captions, args.seed)
+    data = Crops(latents, args.shards / "photo", words, pairs, args.withheld, args.seed, step)
 
     def save() -> None:
         part = checkpoint.with_suffix(".part")
@@ -150,7 +152,7 @@ def main() -> None:
             group["lr"] = float(args.rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * share)) + 2e-5)
         height, width = (16, 16) if share < args.large_from else ((32, 32), (24, 36), (36, 24), (16, 32))[step % 4]
         count = max(args.batch * 256 // (height * width), 4)
-        pictures, source, target, text = data.batch(count, height, width)
+        pictures, source, target, text = data.lined(count, height, width)
         t = (torch.rand(count) ** 0.6 * 1000).long().clamp(0, 999)
         a, s = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
         noise = torch.randn_like(target)

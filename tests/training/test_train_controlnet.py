@@ -46,24 +46,25 @@ def test_it_begins_as_the_encoder_and_changes_nothing(model_folder):
 
 
 def test_lines_and_latents_of_a_crop_show_the_same_place(model_folder, shards):
-    words = recipe.Words(model_folder, 1, 0)
     latents = torch.load(shards / "latents.pt", weights_only=True)
     for store in latents.values():  # numbers that tell the column
         for name in store:
             store[name] = torch.arange(40.0).expand(4, 36, 40).half()
-    data = recipe.Crops(latents, shards / "shards/photo", words, withheld=0.0, seed=[0])
-    pictures, source, target, text = data.batch(12, 4, 32)
+    pairs = recipe.trained_styles(latents)
+    words = recipe.Words(model_folder, list(pairs), 8, 0)
+    data = recipe.Crops(latents, shards / "shards/photo", words, pairs, withheld=0.0, seed=0, step=0)
+    pictures, source, target, text = data.lined(12, 4, 32)
     assert (pictures.shape, source.shape, text.shape[0]) == ((12, 3, 32, 256), (12, 4, 4, 32), 12)
     assert torch.equal(source, target)
     for picture, cells in zip(pictures, source, strict=True):
         column = picture[0].mean(0).argmax().item() / 8 + cells[0, 0, 0].item()
         assert round(column) in (16, 18)
     data.withheld = 1.0
-    assert not data.batch(4, 8, 8)[1].any()
+    assert not data.lined(4, 8, 8)[1].any()
 
 
 def test_it_learns_resumes_and_writes_weights_that_load(model_folder, shards, monkeypatch):
-    base = ["-", "--model", str(model_folder), "--shards", str(shards / "shards"), "--threads", "1", "--captions", "1",
+    base = ["-", "--model", str(model_folder), "--shards", str(shards / "shards"), "--threads", "1", "--captions", "8",
             "--latents", str(shards / "latents.pt"), "--out", str(shards / "out"), "--batch", "2", "--report",
             "4", "--large-from", "2"]  # fmt: skip
     seconds = itertools.count()  # a step takes one
