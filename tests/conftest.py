@@ -180,3 +180,14 @@ def frames():
 @pytest.fixture
 def step(parts):
     return parts.schedule.steps(30)[7]
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Encoding and checking without processes of their own, which take half a second, for tests of something else."""
+    from kinopaint.video import delivery, writer
+    from kinopaint.video.encoder import VideoSink
+    from kinopaint.video.probe import scan
+
+    monkeypatch.setattr(writer, "IsolatedSink", lambda target, final: VideoSink(target))
+    monkeypatch.setattr(delivery, "scan", scan)

@@ -77,8 +77,8 @@ def trail(monkeypatch):
 
 
 @pytest.fixture
-def fast(monkeypatch, model_folder):
-    """No decoding process and no loading for each run: this is not what is tested here."""
+def fast(in_this_process, monkeypatch, model_folder):
+    """No decoding and no encoding process and no loading for each run: this is not what is tested here."""
     from kinopaint import api
     from kinopaint.video import reader
 

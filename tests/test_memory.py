@@ -10,8 +10,9 @@ import kinopaint
 from kinopaint import memory
 from kinopaint.engine.load import Load
 from kinopaint.errors import SettingsError
-from kinopaint.memory import Footprint, choose_load, footprint, parse_memory
+from kinopaint.memory import Footprint, choose_load, footprint
 from kinopaint.methods import StyleAVideo
+from kinopaint.settings import parse_memory
 
 CPU = torch.device("cpu")
 FOUND = Footprint(held=1000, fixed=100, sample=50, frame=300, tile=80)

@@ -6,18 +6,21 @@ import json
 import os
 import resource
 import shutil
+import signal
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from tests.clips import write_clip
 from tests.fakes import fast, trail  # noqa: F401 - fixtures
 
 import kinopaint
 from kinopaint.errors import ModelError, OutputError, SettingsError
 from kinopaint.video import probe
+from kinopaint.video.isolated_sink import IsolatedSink
 from kinopaint.work import WorkFolder, work_folder
 
 FRAMES = 7  # windows of two: 0 1, 2 3, 4 5, 6
@@ -335,6 +338,73 @@ def test_a_fallback_is_told_kept_in_the_recipe_and_kept_up_after_a_stop(run, tmp
     resumed = run(**half)
     assert resumed.recipe["fallbacks"] == done.recipe["fallbacks"]
     assert same(tmp_path / "out.mkv", decoded(tmp_path / "whole.mkv"))
+
+
+class LostGpu(RuntimeError):
+    """As torch.AcceleratorError, which cannot be made in Python everywhere."""
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, getattr(torch, "AcceleratorError", LostGpu)])
+def test_a_device_that_fails_on_the_way_costs_one_window(run, whole, trail, tmp_path, monkeypatch, kind):  # noqa: F811
+    inner = trail.stylize
+
+    def failing(self, window, *rest):
+        if window.index == 2:
+            raise kind("CUDA error: the launch timed out and was terminated\nCUDA kernel errors might be …")
+        return inner(self, window, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trail, "stylize", failing)
+        with pytest.raises(ModelError) as caught:
+            run()
+    assert (caught.value.code, caught.value.where) == ("KP-DEVICE-LOST", "frames 4 to 5")
+    assert caught.value.what == "the device failed: CUDA error: the launch timed out and was terminated"
+    assert "same command" in caught.value.fix
+    assert "--device cpu --restart" in caught.value.fix
+    assert left_in(tmp_path) == ["out.mkv.kinopaint"]
+    run()
+    assert trail.painted == [4, 5, 6]
+    assert same(tmp_path / "out.mkv", whole)
+
+
+def test_a_device_that_fails_while_the_model_is_loaded_is_told_too(run, monkeypatch):
+    def load(*given, **named):
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    monkeypatch.setattr("kinopaint.api.load_model", load)
+    with pytest.raises(ModelError, match="KP-DEVICE-LOST"):
+        run()
+
+
+def test_other_faults_are_not_blamed_on_the_device(run, trail, monkeypatch):  # noqa: F811
+    def broken(self, *given):
+        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+
+    monkeypatch.setattr(trail, "stylize", broken)
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        run()
+
+
+def test_an_encoder_that_hangs_costs_no_painting(run, whole, trail, tmp_path, monkeypatch):  # noqa: F811
+    """It is stopped in its own process; the watchdog ends it, and the same call goes on with what is painted."""
+    monkeypatch.setenv("KINOPAINT_LIMITS", "writing=1.5")
+    write = IsolatedSink.write
+
+    def stopped(sink, image, frame):
+        if frame.index == 3:
+            sink._process.send_signal(signal.SIGSTOP)
+        write(sink, image, frame)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kinopaint.video.writer.IsolatedSink", IsolatedSink)
+        patched.setattr(IsolatedSink, "write", stopped)
+        with pytest.raises(OutputError) as caught:
+            run()
+    assert caught.value.code == "KP-OUTPUT-HANG"
+    assert left_in(tmp_path) == ["out.mkv.kinopaint"]
+    run()
+    assert trail.painted == []
+    assert same(tmp_path / "out.mkv", whole)
 
 
 def test_rubbish_is_not_delivered(run, tmp_path):

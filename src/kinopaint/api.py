@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from kinopaint.engine.carry import pack_carry, unpack_carry
 from kinopaint.engine.components import Components
+from kinopaint.engine.device import device_errors
 from kinopaint.engine.load import Load, under
 from kinopaint.engine.run import Painted, Progress, stylize_windows
 from kinopaint.errors import InputError
@@ -93,7 +94,7 @@ def stylize(
     job = Job.of(input, prompt, output, **settings)
     job.check_output(sidecar=sidecar, resumable=work_folder(job.place).exists())
     listen = progress or (lambda event: None)
-    with _warnings_as_events(progress) as warn, WorkFolder(job.place) as work:
+    with _warnings_as_events(progress) as warn, WorkFolder(job.place) as work, device_errors():
         delivered = None if job.restart else work.delivered()
         if not delivered:
             job.check_output(sidecar=sidecar)
@@ -243,7 +244,7 @@ def preview(
     count = whole("frames", frames, at_least=1)
     job.check_output()
     listen = progress or (lambda event: None)
-    with _warnings_as_events(progress) as warn, made_ready(job) as ready:
+    with _warnings_as_events(progress) as warn, device_errors(), made_ready(job) as ready:
         for doubt in _doubts(ready, heard=progress is not None):
             warn(doubt)
         begin = time.monotonic()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kinopaint.errors import OutputError, SettingsError, did_you_mean
 from kinopaint.methods import get_method
 from kinopaint.profiles import AS_GIVEN, DEFAULT, PROFILES, Profile
-from kinopaint.settings import coerce_fields, plain, refuse, whole
+from kinopaint.settings import coerce_fields, parse_memory, plain, refuse, whole
 from kinopaint.types import Prompt
 from kinopaint.video.codecs import choose_codec
 from kinopaint.video.place import check_place
@@ -99,7 +99,6 @@ class Job:
         **fields: Any,
     ) -> Job:
         """Check every setting. Raises SettingsError that names the first one that cannot be."""
-        from kinopaint.memory import parse_memory
         from kinopaint.models.added import Additions
         from kinopaint.models.placement import choose_device, choose_dtype
 

@@ -6,7 +6,6 @@ the process holds already, predict the peak. The choice is then fixed for the ru
 
 from __future__ import annotations
 
-import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,22 +18,10 @@ from kinopaint.engine.denoiser import Condition
 from kinopaint.engine.load import TILE, Load, PeakMemory, under
 from kinopaint.engine.tied import encode_prompt, tied_to
 from kinopaint.errors import SettingsError
-from kinopaint.settings import refuse
 from kinopaint.types import Prompt
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _SHARE = 0.8  # of what is free: other programs want some, and kernels have scratch space that nobody reports
 _FIRST = {"cpu": Load(), "cuda": Load(samples=64, frames=8)}
-
-
-def parse_memory(value: str | int | float | None) -> int | None:
-    """Bytes of "8GB", "500 MB", "2GiB" or a number; None for None. Raises SettingsError."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(value).upper())
-    if not found or float(found[1]) == 0:
-        raise refuse("memory", value, "an amount of memory", fix="write 8GB, 500MB or 2GiB")
-    return int(float(found[1]) * _UNITS[found[2]])
 
 
 @dataclass(frozen=True)

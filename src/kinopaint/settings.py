@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from kinopaint.errors import SettingsError, did_you_mean
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 def option(name: str) -> str:
@@ -34,6 +37,16 @@ def whole(name: str, value: object, *, at_least: int | None = None) -> int:
     if at_least is not None and number < at_least:
         raise refuse(name, value, f"a whole number of at least {at_least}")
     return int(number)
+
+
+def parse_memory(value: str | int | float | None) -> int | None:
+    """Bytes of "8GB", "500 MB", "2GiB" or a number; None for None."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(value).upper())
+    if not found or float(found[1]) == 0:
+        raise refuse("memory", value, "an amount of memory", fix="write 8GB, 500MB or 2GiB")
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def real(name: str, value: object) -> float:

@@ -8,7 +8,7 @@ import torch
 from kinopaint.engine.denoiser import Condition
 from kinopaint.engine.load import Load, PeakMemory, is_out_of_memory, under
 from kinopaint.engine.run import stylize_windows
-from kinopaint.errors import InternalError
+from kinopaint.errors import ModelError
 from kinopaint.types import Clip, Prompt, WindowPlan
 
 LADDER = [Load(24, 4), Load(12, 2), Load(6, 1), Load(3, 1), Load(1, 1), Load(1, 1, 256)]
@@ -117,7 +117,7 @@ def test_memory_that_runs_out_leads_down_the_ladder_and_stays_there(parts, monke
 
 
 def test_the_end_of_the_ladder_is_an_error_that_names_the_frames(parts):
-    with pytest.raises(InternalError, match="out of memory with 1 samples") as caught:
+    with pytest.raises(ModelError, match="out of memory with 1 samples") as caught:
         run(Hungry(room=0), parts)
     assert (caught.value.code, caught.value.where) == ("KP-MEMORY", "frames 2 to 3")
 

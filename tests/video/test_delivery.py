@@ -13,6 +13,8 @@ from kinopaint.video.passthrough import Passthrough
 from kinopaint.video.reader import open_here
 from kinopaint.video.target import Target
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 SOUND = SoundPlan(21, Fraction(-1024, 48000), Fraction(20480, 48000))
 
 PLAN = DeliveryPlan(

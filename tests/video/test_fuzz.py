@@ -3,6 +3,8 @@
 import pytest
 from benchmarks.fuzz import SOURCES, open_in_this_process, open_isolated, outcome_of, write_sources
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):

@@ -304,3 +304,25 @@ def test_values_pass_the_wire_unchanged(clip):
 def test_rubbish_on_the_wire_is_refused(text):
     with pytest.raises(ValueError, match=r"record|array|tagged"):
         wire.receive(io.BytesIO(wire._HEAD.pack(len(text), 0) + text.encode()))
+
+
+def test_limits_can_be_raised_from_outside_and_errors_say_how(clip, monkeypatch):
+    monkeypatch.setenv("KINOPAINT_LIMITS", "frames=5, packets=1000,memory=4GB,seconds=20.5")
+    assert Limits.chosen() == Limits(frames=5, packets=1000, memory=4 * 10**9, seconds=20.5)
+    with pytest.raises(InputError, match="more than 5 frames") as caught:
+        probe(clip)
+    assert caught.value.fix.endswith("set the environment variable KINOPAINT_LIMITS to frames=10")
+    monkeypatch.setenv("KINOPAINT_LIMITS", "frames=10")
+    assert probe(clip).frame_count == 6
+    monkeypatch.setenv("KINOPAINT_LIMITS", "pixels=3000")
+    with pytest.raises(InputError, match="3000 pixels") as caught:
+        probe(clip)
+    assert "KINOPAINT_LIMITS to pixels=6000" in caught.value.fix
+
+
+@pytest.mark.parametrize("text", ["frame=5", "frames", "frames=0", "frames=many", "memory=8 sheep", "seconds=-1"])
+def test_limits_that_cannot_be_read_are_refused(clip, monkeypatch, text):
+    monkeypatch.setenv("KINOPAINT_LIMITS", text)
+    with pytest.raises(SettingsError) as caught:
+        open_clip(clip)
+    assert (caught.value.code, caught.value.where) == ("KP-SETTING-LIMITS", "KINOPAINT_LIMITS")

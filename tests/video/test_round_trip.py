@@ -15,6 +15,8 @@ from kinopaint.video.codecs import CODECS, CONTAINERS, choose_codec
 from kinopaint.video.probe import scan
 from kinopaint.video.reader import open_here
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 
 def restyle(source, target, **options):
     with open_here(source) as clip, open_writer(target, source=clip.info, **options) as writer:

@@ -14,6 +14,8 @@ from kinopaint.errors import InputError, OutputError, SettingsError
 from kinopaint.video import open_writer, pictures, probe
 from kinopaint.video.reader import open_here as open_clip
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 
 def write_pictures(folder, names, size=(64, 48), **options):
     folder.mkdir(exist_ok=True)

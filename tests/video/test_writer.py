@@ -17,6 +17,8 @@ from kinopaint.video import Frame, open_writer
 from kinopaint.video.probe import scan
 from kinopaint.video.reader import open_here as open_clip
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 MILLISECOND = Fraction(1, 1000)
 
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from kinopaint.engine.components import Components
 from kinopaint.engine.denoiser import Backbone, Condition
+from kinopaint.engine.device import device_errors
 from kinopaint.engine.faults import Fault, WatchedAutoencoder, find_fault
 from kinopaint.engine.interventions import FeatureHook, Intervention
 from kinopaint.engine.load import is_out_of_memory, under
 from kinopaint.engine.schedule import Step
-from kinopaint.errors import InternalError, ModelError, ShapeError
+from kinopaint.errors import ModelError, ShapeError
 from kinopaint.types import Clip, Frame, Frames, Latents, Prompt, Window, WindowPlan
 
 Shared = TypeVar("Shared")
@@ -102,8 +103,8 @@ def stylize_windows(
     `exact` gives the parts in full precision: a window with a fault (`kinopaint.engine.faults`) is done again with
     them, and so are all later ones. Raises ModelError (KP-RESULT-NONFINITE, KP-RESULT-FLAT) that names the frames if
     that does not help. If memory runs out, the window is done again with a smaller load (`kinopaint.engine.load`), and
-    so are all later ones; InternalError (KP-MEMORY) if the smallest is too much. ShapeError if the method returns
-    another number of frames than the window has fresh ones.
+    so are all later ones; ModelError (KP-MEMORY) if the smallest is too much, and ModelError (KP-DEVICE-LOST) if the
+    device fails. ShapeError if the method returns another number of frames than the window has fresh ones.
     """
     shared = method.prepare(clip, prompt, parts)
     chained = cast("ChainedMethod[Any, Any]", method) if hasattr(method, "start") else None
@@ -130,13 +131,14 @@ def stylize_windows(
         nonlocal parts
         while True:
             try:
-                return run(window)
+                with device_errors(_named(window.fresh_numbers)):
+                    return run(window)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 smaller = parts.load.smaller()
                 if smaller is None:
-                    raise InternalError(
+                    raise ModelError(
                         "KP-MEMORY",
                         f"out of memory with {parts.load}",
                         where=_named(window.fresh_numbers),

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from kinopaint.errors import InputError
 from kinopaint.video.color import DELIVERED
+from kinopaint.video.isolated import scan
 from kinopaint.video.opening import find_cut, open_container
-from kinopaint.video.probe import ClipInfo, StreamInfo, scan
+from kinopaint.video.probe import ClipInfo, StreamInfo
 from kinopaint.video.sequence import ImageSequence, find_sequence
 
 COLOR = f"{DELIVERED.matrix}, limited range, primaries {DELIVERED.primaries}, transfer {DELIVERED.transfer}"

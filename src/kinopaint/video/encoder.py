@@ -141,7 +141,9 @@ class VideoSink:
             self._output.close()
 
     def _mux(self, picture: av.VideoFrame | None) -> None:
-        for packet in self._stream.encode(picture):
+        # Lazily: at the end an encoder may have many pictures left, and the file then grows with each.
+        for packet in self._stream.codec_context.encode_lazy(picture):
+            packet.stream = self._stream
             # Encoders do not know how long the last frame is shown.
             if packet.pts in self._durations:
                 packet.duration = self._durations.pop(packet.pts)

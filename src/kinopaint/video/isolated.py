@@ -2,39 +2,29 @@
 
 A crash, a hang or a lack of memory in there becomes an InputError that says at which frame. Frames come through a
 pipe, whose other end decodes at most a frame or two ahead and then waits, so memory does not grow. `child` is the
-other end; it starts in about 0.2 s.
+other end.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import threading
-import weakref
 from collections.abc import Iterator
-from contextlib import suppress
 from os import PathLike
-from pathlib import Path
-from queue import Empty, Queue
-from typing import Any, BinaryIO
+from typing import Any
 
-from kinopaint import errors
-from kinopaint.errors import InputError, InternalError, KinopaintError, SettingsError
-from kinopaint.video import wire
+import numpy as np
+from numpy.typing import NDArray
+
+from kinopaint.errors import InputError
 from kinopaint.video.clip import ClipReader
 from kinopaint.video.frame import Frame
+from kinopaint.video.helper import Helper
 from kinopaint.video.limits import Limits
 from kinopaint.video.opening import shown
 from kinopaint.video.probe import ClipInfo
 from kinopaint.video.timecode import Selection, Time, parse_rate
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinopaint.video.child import main; main()"
-_START_SECONDS = 60.0  # for the process to start, on a busy machine
-_WAITS = 20  # parts of the watchdog's time: a run that was stopped (Ctrl-Z) and goes on loses one of them
-_PIPE = 2**20  # bytes
+_START = "from kinopaint.video.child import main; main()"
 
 
 def probe(path: str | PathLike[str], *, limits: Limits | None = None) -> ClipInfo:
@@ -44,9 +34,14 @@ def probe(path: str | PathLike[str], *, limits: Limits | None = None) -> ClipInf
     InputError for what cannot be a clip: the codes of `check_source` and `open_container`, and KP-INPUT-AUDIO-ONLY,
     -NO-VIDEO, -NO-FRAMES, -DAMAGED, -TOO-LARGE, -CODEC, -LIMIT, -CRASH, -HANG.
     """
-    decoder = Decoder(path, limits or Limits())
+    return scan(path, limits=limits)[0]
+
+
+def scan(path: str | PathLike[str], *, limits: Limits | None = None) -> tuple[ClipInfo, NDArray[np.int64]]:
+    """What `probe` says, and the sorted times of all frames in units of the time base."""
+    decoder = Decoder(path, limits or Limits.chosen())
     try:
-        found: ClipInfo = decoder.ask("probe", path=os.fspath(path))
+        found: tuple[ClipInfo, NDArray[np.int64]] = decoder.ask("scan", path=os.fspath(path))
         return found
     finally:
         decoder.close()
@@ -75,7 +70,7 @@ def open_clip(
     Selection.of(start, end, every)
     rate = None if fps is None else parse_rate(fps)
     return IsolatedReader(
-        path, limits or Limits(), start=start, end=end, every=every, fps=rate, allow_damaged=allow_damaged
+        path, limits or Limits.chosen(), start=start, end=end, every=every, fps=rate, allow_damaged=allow_damaged
     )
 
 
@@ -134,37 +129,13 @@ class IsolatedReader(ClipReader):
             decoder.close()
 
 
-class Decoder:
+class Decoder(Helper):
     """The decoding process of one file; ends with `close`, or when nobody holds it any more."""
 
     def __init__(self, path: str | PathLike[str], limits: Limits, folder: str | None = None) -> None:
         self._path, self._limits = os.fspath(path), limits
-        self._started, self._count, self._last = False, 0, ""
-        root = str(Path(errors.__file__).parents[1])
-        self._process = process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, json.dumps([root, *(each for each in sys.path if each)])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            # Fewer reserved addresses, which count against the limit of memory.
-            env={**os.environ, "MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"},
-            cwd=folder,
-            start_new_session=True,
-            bufsize=0,
-        )
-        assert process.stdin
-        assert process.stdout
-        _widen(process.stdout)
-        self._arrived: Queue[dict[str, Any]] = Queue(maxsize=1)
-        receiver = threading.Thread(target=_receive, args=(process.stdout, self._arrived), daemon=True)
-        receiver.start()
-        self.close = weakref.finalize(self, _end, process, receiver, self._arrived)
-        self._send(limits)
-
-    def ask(self, what: str, **details: Any) -> Any:
-        """The one answer to a request."""
-        self._send({"do": what, **details})
-        return self._next()["value"]
+        self._count, self._last = 0, ""
+        super().__init__(_START, limits, limits.seconds, folder)
 
     def frames(self) -> Iterator[tuple[Frame | None, list[str]]]:
         """Frames of the clip that was opened, each with new warnings; at the end None with the last ones."""
@@ -178,95 +149,30 @@ class Decoder:
             self._count, self._last = self._count + 1, f"{float(frame.time):.3f} s"
             yield frame, message["warnings"]
 
-    def _send(self, value: Any) -> None:
-        assert self._process.stdin
-        with suppress(BrokenPipeError):  # why it ended shows when the answer is read
-            wire.send(self._process.stdin, value)
-
-    def _next(self) -> dict[str, Any]:
-        waits = 0
-        while True:
-            patience = self._limits.seconds if self._started else max(_START_SECONDS, self._limits.seconds)
-            try:
-                message = self._arrived.get(timeout=patience / _WAITS)
-            except Empty:
-                waits += 1
-                if waits < _WAITS:
-                    continue
-                self.close()
-                raise self._failed("KP-INPUT-HANG", f"decoding made no progress for {patience:g} s") from None
-            waits, self._started = 0, True
-            kind = message["kind"]
-            if kind == "error":
-                raise _error(**message)
-            if kind == "memory":
-                raise self._out_of_memory()
-            if kind == "fault":
-                raise InternalError(
-                    "KP-INTERNAL",
-                    f"the decoder failed: {message['what']}",
-                    where=self._where(),
-                    fix="this is a fault of Kinopaint; run again with --debug and report what it prints",
-                ) from RuntimeError(message["trace"])
-            if kind == "ended":
-                raise self._died(message["what"])
-            if kind != "alive":
-                return message
-
     def _where(self) -> str:
         place = f", after frame {self._count - 1} ({self._last})" if self._count else ""
         return shown(self._path) + place
 
-    def _failed(self, code: str, found: str) -> InputError:
-        return InputError(code, found, where=self._where(), fix="the file is broken, or made to do this: make it anew")
+    def _hung(self, seconds: float) -> InputError:
+        return InputError(
+            "KP-INPUT-HANG",
+            f"decoding made no progress for {seconds:g} s",
+            where=self._where(),
+            fix=f"the file is broken, or made to do this: make it anew, or {self._limits.more('seconds')}",
+        )
+
+    def _crashed(self, how: str) -> InputError:
+        return InputError(
+            "KP-INPUT-CRASH",
+            f"the decoder {how}",
+            where=self._where(),
+            fix="the file is broken, or made to do this: make it anew",
+        )
 
     def _out_of_memory(self) -> InputError:
         return InputError(
             "KP-INPUT-LIMIT",
             f"decoding needs more than {self._limits.memory / 2**30:.1f} GiB of memory",
             where=self._where(),
-            fix="make the pictures smaller first",
+            fix=f"make the pictures smaller first, or {self._limits.more('memory')}",
         )
-
-    def _died(self, found: str) -> InputError:
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:  # it closed its end, or sent what is no message
-            self.close()
-            return self._failed("KP-INPUT-CRASH", f"the decoder sent rubbish ({found})")
-        if code == -getattr(signal, "SIGKILL", 9):
-            return self._failed("KP-INPUT-CRASH", "the decoder was killed, most likely for lack of memory")
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return self._failed("KP-INPUT-CRASH", f"the decoder crashed ({name})")
-
-
-def _receive(stream: BinaryIO, arrived: Queue[dict[str, Any]]) -> None:
-    try:
-        while True:
-            arrived.put(wire.receive(stream))
-    except Exception as error:  # the end, or anything that is no message
-        arrived.put({"kind": "ended", "what": f"{type(error).__name__}: {error}"})
-
-
-def _end(process: subprocess.Popen[bytes], receiver: threading.Thread, arrived: Queue[dict[str, Any]]) -> None:
-    process.kill()
-    while receiver.is_alive():  # it may wait for room
-        with suppress(Empty):
-            arrived.get(timeout=0.01)
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        assert pipe
-        pipe.close()
-
-
-def _error(name: str, code: str, what: str, where: str, fix: str, **_: Any) -> KinopaintError:
-    kinds: dict[str, type[KinopaintError]] = {"InputError": InputError, "SettingsError": SettingsError}
-    return kinds.get(name, InternalError)(code, what, where=where, fix=fix)
-
-
-def _widen(pipe: Any) -> None:
-    """A wider pipe needs fewer turns for a picture; where there is no such thing, it works all the same."""
-    with suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)

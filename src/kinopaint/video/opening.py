@@ -125,7 +125,7 @@ def open_container(path: Path, limits: Limits | None = None) -> InputContainer:
             str(path),
             "r",
             format=kind,
-            options={"max_pixels": str((limits or Limits()).pixels)},
+            options={"max_pixels": str((limits or Limits.chosen()).pixels)},
             container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
             metadata_errors="replace",
         )

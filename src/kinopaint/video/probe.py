@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from kinopaint.errors import InputError, SettingsError
 from kinopaint.video import sequence as sequence_rules
 from kinopaint.video.color import ColorTags, color_tags, has_alpha
-from kinopaint.video.limits import Guard
+from kinopaint.video.limits import Guard, Limits
 from kinopaint.video.opening import (
     check_source,
     damaged,
@@ -152,7 +152,7 @@ def scan(
         )
     absolute = check_source(path)
     with open_container(absolute, guard.limits) as container:
-        candidates = _video_streams(container, absolute, guard.limits.pixels)
+        candidates = _video_streams(container, absolute, guard.limits)
         guard.start(shown(path))
         packets = _Packets(container, candidates, guard)
         stream = max(candidates, key=lambda s: (len(packets.times[s.index]) > 0, _is_default(s), -s.index))
@@ -282,7 +282,7 @@ class _Packets:
             self.pictures[packet.stream_index] = frames[0]
 
 
-def _video_streams(container: InputContainer, path: Path, most_pixels: int) -> list[VideoStream]:
+def _video_streams(container: InputContainer, path: Path, limits: Limits) -> list[VideoStream]:
     """The streams that may be the clip: no cover art, a known codec, a sane size."""
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
@@ -308,12 +308,12 @@ def _video_streams(container: InputContainer, path: Path, most_pixels: int) -> l
         raise not_video(path, "unknown data")  # these demuxers accept nearly anything
     for stream in known:
         context = stream.codec_context
-        if context.width * context.height > most_pixels:
+        if context.width * context.height > limits.pixels:
             raise InputError(
                 "KP-INPUT-TOO-LARGE",
-                f"frames of {context.width}x{context.height}; at most {most_pixels} pixels are decoded",
+                f"frames of {context.width}x{context.height}; at most {limits.pixels} pixels are decoded",
                 where=shown(path),
-                fix="scale the clip down first",
+                fix=f"scale the clip down first, or {limits.more('pixels')}",
             )
         context.thread_type = "SLICE"  # frame threads would hold back the first picture
     return known

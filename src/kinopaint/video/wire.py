@@ -8,6 +8,7 @@ import json
 import math
 import struct
 from fractions import Fraction
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,13 +21,13 @@ _MAX_ARRAY = 2**32
 
 
 def send(stream: BinaryIO, value: Any) -> None:
-    """Write one value: plain JSON, tuples, Fractions, arrays and dataclasses of this package, nested as they like."""
+    """Write one value: plain JSON, tuples, Fractions, paths, arrays and our dataclasses, nested as they like."""
     arrays: list[NDArray[Any]] = []
     text = json.dumps(_plain(value, arrays)).encode()
-    stream.write(_HEAD.pack(len(text), len(arrays)))
-    stream.write(text)
+    _write(stream, _HEAD.pack(len(text), len(arrays)))
+    _write(stream, text)
     for array in arrays:
-        stream.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+        _write(stream, memoryview(np.ascontiguousarray(array)).cast("B"))
     stream.flush()
 
 
@@ -43,6 +44,12 @@ def receive(stream: BinaryIO) -> Any:
     for array in arrays:
         _exactly(stream, memoryview(array).cast("B"))
     return value
+
+
+def _write(stream: BinaryIO, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:  # a signal may end a write to a pipe half-way
+        view = view[stream.write(view) :]
 
 
 def _exactly(stream: BinaryIO, buffer: Any) -> Any:
@@ -66,6 +73,8 @@ def _plain(value: Any, arrays: list[NDArray[Any]]) -> Any:
         return {"dict": [[key, _plain(each, arrays)] for key, each in value.items()]}
     if isinstance(value, Fraction):
         return {"fraction": [value.numerator, value.denominator]}
+    if isinstance(value, PurePath):
+        return {"path": str(value)}
     if isinstance(value, np.ndarray):
         arrays.append(value)
         return {"array": [value.dtype.name, *value.shape]}
@@ -88,6 +97,8 @@ def _valued(plain: Any, arrays: list[NDArray[Any]]) -> Any:
         return {key: _valued(each, arrays) for key, each in content}
     if tag == "fraction":
         return Fraction(*content)
+    if tag == "path":
+        return Path(content)
     if tag == "array":
         name, *shape = content
         if name not in _ARRAYS or math.prod(shape) * np.dtype(name).itemsize > _MAX_ARRAY:

@@ -21,8 +21,8 @@ import numpy as np
 from kinopaint.errors import InternalError, OutputError, SettingsError, ShapeError
 from kinopaint.video.codecs import CONTAINERS, choose_codec
 from kinopaint.video.delivery import DeliveryCheck, DeliveryPlan, check_delivery
-from kinopaint.video.encoder import VideoSink
 from kinopaint.video.frame import Frame, Image
+from kinopaint.video.isolated_sink import IsolatedSink
 from kinopaint.video.opening import shown
 from kinopaint.video.pictures import PictureSink, SequenceSink
 from kinopaint.video.place import check_place, publish, sync, write_errors
@@ -73,7 +73,7 @@ def open_writer(
 
     Raises SettingsError (the codes of `choose_codec`, KP-SETTING-SIZE, KP-OUTPUT-IS-INPUT, KP-SETTING-FORMAT for
     several frames into an image) and OutputError (KP-OUTPUT-EXISTS, -FOLDER, -PERMISSION, -DIRECTORY, -DISK-FULL,
-    -ENCODER, -WRITE).
+    -ENCODER, -WRITE, -CRASH, -HANG).
     """
     return ClipWriter(
         path, source, size, codec, quality, audio, overwrite, metadata or {}, selection or Selection(), partial_folder
@@ -134,7 +134,7 @@ class ClipWriter:
                 if self._pattern is not None:
                     self._sink = SequenceSink(target, self._pattern)
                 else:
-                    self._sink = PictureSink(target) if self._muxer is None else VideoSink(target)
+                    self._sink = PictureSink(target) if self._muxer is None else IsolatedSink(target, self.path)
         except BaseException:
             self.abort()
             raise
