@@ -122,8 +122,8 @@ def lose_a_packet_of_sound(monkeypatch):
     write, lost = Passthrough._write, []
 
     class Nowhere:
-        def mux_one(self, packet):
-            lost.append(packet)
+        def mux(self, packets):
+            lost.extend(packets)
 
     def leaky(through, packet):
         kept = through._output

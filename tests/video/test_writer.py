@@ -773,4 +773,64 @@ def test_sound_that_cannot_be_decoded_leaves_a_gap(tmp_path):
     written, _ = restyle(tmp_path / "a.mkv", tmp_path / "b.webm")
     with av.open(str(written.output)) as file:
         assert sum(frame.samples for frame in file.decode(audio=0)) < 8000  # 20480 before
-    assert any("could not be decoded: there is a gap" in warning for warning in written.warnings)
+    assert any(
+        re.fullmatch(r"audio stream 1: \d+ packets are damaged and left out, between 0\.10 and 0\.\d\d s", warning)
+        for warning in written.warnings
+    )
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_damaged_packets_of_sound_are_left_out_and_counted(tmp_path, ending):
+    """The frame headers of AAC as MPEG-TS has it are checked while it is copied; pictures are not at fault."""
+    clip = make_clip(tmp_path / "a.ts", audio=["aac"], times=range(0, 512 * 15, 512))
+    data = bytearray(clip.read_bytes())
+    places = [match.start() for match in re.finditer(b"\xff\xf1[\x4c\x50]", bytes(data))]
+    assert len(places) > 15
+    for place in places[8:11]:
+        data[place : place + 7] = bytes(7)
+    clip.write_bytes(data)
+    written, frames = restyle(clip, tmp_path / f"b{ending}")
+    assert written.frames == len(frames) == 15
+    assert written.delivery.ok
+    (told,) = (warning for warning in written.warnings if "damaged and left out" in warning)
+    count, begin, end = re.fullmatch(
+        r"audio stream 1: (\d+) packets are damaged and left out, between (\S+) and (\S+) s", told
+    ).groups()
+    assert int(count) == 2  # the rest is taken for the end of the packet before
+    assert 0.1 < float(begin) <= float(end) < 0.35
+
+
+def test_sound_with_a_broken_header_does_not_stop_the_pictures(tmp_path):
+    sound = make_clip(tmp_path / "a.mkv", audio=["flac"])
+    data = sound.read_bytes()
+    place = data.rindex(b"\x63\xa2", 0, data.index(b"fLaC"))  # what holds the header of the codec
+    sound.write_bytes(data[:place] + b"\x63\xa3" + data[place + 2 :])
+    written, _ = restyle(sound, tmp_path / "b.mp4")
+    assert written.frames == 6
+    assert any(warning.startswith("audio stream 1") for warning in written.warnings)
+
+
+def test_sound_of_a_rate_that_the_encoder_does_not_know(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv")
+    with av.open(str(clip)) as there, av.open(str(tmp_path / "b.mkv"), "w") as out:
+        video = out.add_stream_from_template(there.streams.video[0])
+        audio = out.add_stream("pcm_s16le", rate=50000, layout="mono")
+        for packet in there.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                out.mux(packet)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 10000), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 50000, 0, Fraction(1, 50000)
+        out.mux(audio.encode(frame))
+    written, _ = restyle(tmp_path / "b.mkv", tmp_path / "c.mp4")
+    with av.open(str(written.output)) as file:
+        assert file.streams.audio[0].rate == 48000
+        assert abs(sum(frame.samples for frame in file.decode(audio=0)) / 48000 - 0.2) < 0.05
+
+
+def test_more_frames_a_second_than_matroska_tells_apart_are_refused_before_the_work(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", times=[0, 5, 10, 15], last_duration=5)
+    with pytest.raises(SettingsError, match="Matroska holds at most 1000 frames a second, these are 3072") as caught:
+        restyle(clip, tmp_path / "b.mkv")
+    assert caught.value.fix == "use --every 4, or another format such as .mp4"
+    assert restyle(clip, tmp_path / "b.mp4")[0].delivery.ok

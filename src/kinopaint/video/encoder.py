@@ -63,8 +63,8 @@ class VideoSink:
         )
         try:
             self._palette = Palette(size, alpha=target.alpha) if self._muxer == "gif" else None
+            _check_rate(self._muxer, source.rate / target.selection.every)
             if self._palette is not None:
-                _check_rate(source.rate / target.selection.every)
                 self._base = Fraction(1, 100)
                 self._warnings.append("GIF holds 256 colours per frame, times in hundredths of a second, and no sound")
             is_rgb = av.VideoFormat(self.pixel_format).is_rgb or self._palette is not None
@@ -181,12 +181,14 @@ def _may_reorder(source: ClipInfo, target: Target) -> bool:
     return not source.variable_rate
 
 
-def _check_rate(rate: Fraction) -> None:
-    if rate > _GRID["gif"]:
+def _check_rate(muxer: str, rate: Fraction) -> None:
+    most = _GRID.get(muxer)
+    if most is not None and rate > most:
+        name = {"gif": "GIF", "matroska": "Matroska", "webm": "WebM"}[muxer]
         raise SettingsError(
             "KP-SETTING-FORMAT",
-            f"GIF holds at most {_GRID['gif']} frames a second, these are {float(rate):g}",
-            fix=f"use --every {-(-rate // _GRID['gif'])}, or another format such as .webm",
+            f"{name} holds at most {most} frames a second, these are {float(rate):g}",
+            fix=f"use --every {-(-rate // most)}, or another format such as .mp4",
         )
 
 

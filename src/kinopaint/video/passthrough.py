@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kinopaint.video.opening import check_source, open_container
 from kinopaint.video.probe import ClipInfo, StreamInfo
 from kinopaint.video.subtitles import TEXT, SubtitleConverter
 
+_OVERLAP = Fraction(1, 20)  # seconds by which decoded sound may begin before the end of what came before it
 Span = tuple[Fraction | None, Fraction | None]  # seconds in the source's times; None is open
 
 
@@ -37,6 +38,7 @@ class _Route:
     first: Fraction | None = None
     end: Fraction = Fraction(0)
     last_dts: int | None = None
+    lost: list[Fraction] = field(default_factory=list)  # times of packets that could not be decoded or written
 
     def cover(self, start: Fraction, length: Fraction) -> None:
         self.first = start if self.first is None else min(self.first, start)
@@ -53,8 +55,9 @@ class Passthrough:
         self, source: ClipInfo, output: OutputContainer, muxer: str, *, audio: bool, span: Span, warnings: list[str]
     ) -> None:
         self.warnings = warnings
-        self._output, self._span = output, span
-        self._input = open_container(check_source(Path(source.path)))
+        self._output, self._span, self._start = output, span, source.start
+        self._path = Path(source.path)
+        self._input = open_container(check_source(self._path))
         self._chapters = self._input.chapters()
         self._routes: dict[int, _Route] = {}
         for info in source.streams:
@@ -74,7 +77,7 @@ class Passthrough:
             self.warnings.append(f"{lost} data or attachment streams are left behind")
         self._packets = self._demux()
         self._next: av.Packet | None = next(self._packets, None)
-        self._moved = self._lost = 0
+        self._moved = 0
 
     def handed_over(self) -> OtherStreams:
         """What the output must hold; complete after `finish`. Streams with nothing in the span do not count."""
@@ -96,10 +99,15 @@ class Passthrough:
         """Write the rest, and empty the encoders."""
         self.advance(None)
         for route in self._routes.values():
-            if route.encoder is not None:
-                self._output.mux(route.encoder.encode(None))
-        if self._lost:
-            self.warnings.append(f"{self._lost} packets of sound could not be decoded: there is a gap")
+            if route.encoder is not None and route.first is not None:
+                self._mux(route, route.encoder.encode(None), route.end)
+        for index, route in self._routes.items():
+            if route.lost:
+                first, last = (float(time - self._start) for time in (min(route.lost), max(route.lost)))
+                self.warnings.append(
+                    f"{route.info.kind} stream {index}: {len(route.lost)} packets are damaged and left out, "
+                    f"between {first:.2f} and {last:.2f} s"
+                )
         if self._moved:
             self.warnings.append(f"{self._moved} packets of sound or subtitles had backward times and were moved")
         self.close()
@@ -136,14 +144,15 @@ class Passthrough:
             return None
         codecs = allowed[muxer]
         target = encoder = converter = None
-        if codecs is None or info.codec in codecs:
-            with contextlib.suppress(ValueError):  # FFmpeg knows no tag for this codec in this container
-                target = output.add_stream_from_template(stream)
-                target.time_base = stream.time_base
+        if (codecs is None or info.codec in codecs) and self._can_hold(muxer, stream):
+            target = output.add_stream_from_template(stream)
+            target.time_base = stream.time_base
         if target is None and info.kind == "audio":
-            name = AUDIO_ENCODER[muxer]
-            rate = 48000 if name == "libopus" else stream.codec_context.sample_rate
-            target = encoder = output.add_stream(name, rate=rate, layout=_layout(stream))
+            name, kind = AUDIO_ENCODER[muxer], _encodable(AUDIO_ENCODER[muxer], stream)
+            if kind is None:
+                self.warnings.append(f"{what} is left behind, because neither {muxer} nor {name} takes it; .mkv may")
+                return None
+            target = encoder = output.add_stream(name, rate=kind[0], layout=kind[1])
             self.warnings.append(f"{what} is re-encoded as {name}, because {muxer} cannot hold it")
         if target is None and info.codec in TEXT:
             converter = SubtitleConverter(stream, output, SUBTITLE_ENCODER[muxer])
@@ -159,6 +168,24 @@ class Passthrough:
         target.disposition = stream.disposition
         return _Route(info, target, encoder, converter)
 
+    def _can_hold(self, muxer: str, stream: Stream) -> bool:
+        """Whether the container takes this stream, by a trial with its header and first packet."""
+        try:
+            with (
+                open_container(check_source(self._path)) as source,
+                av.open(io.BytesIO(), "w", format=muxer) as trial,
+            ):
+                target = trial.add_stream_from_template(stream)  # ValueError: FFmpeg knows no tag for the codec there
+                trial.start_encoding()
+                for packet in source.demux(source.streams[stream.index]):
+                    if packet.size and packet.pts is not None and packet.dts is not None:
+                        packet.stream = target
+                        trial.mux_one(packet)
+                        break
+        except (av.FFmpegError, ValueError):
+            return False
+        return True
+
     def _attach(self, output: OutputContainer) -> int:
         """Hand over attached files, which are the fonts of subtitles; returns their number."""
         attached = [stream for stream in self._input.streams.attachments if stream.data]
@@ -171,32 +198,29 @@ class Passthrough:
         start, end = self._span
         if not self._routes:
             return
-        for packet in self._input.demux([self._input.streams[index] for index in self._routes]):
-            if not packet.size or (packet.pts is None and packet.dts is None):
-                continue
-            time = _time(packet)
-            if end is not None and time >= end:
-                continue
-            if start is not None and time + (packet.duration or 0) * packet.time_base <= start:
-                continue
-            yield packet
+        time: Fraction | None = None
+        try:
+            for packet in self._input.demux([self._input.streams[index] for index in self._routes]):
+                if not packet.size or (packet.pts is None and packet.dts is None):
+                    continue
+                time = _time(packet)
+                if end is not None and time >= end:
+                    continue
+                if start is not None and time + (packet.duration or 0) * packet.time_base <= start:
+                    continue
+                yield packet
+        except (av.FFmpegError, OSError) as error:  # of the source, and the reader of the pictures judges that
+            place = "" if time is None else f" after {float(time - self._start):.2f} s"
+            self.warnings.append(f"sound and subtitles end{place}: reading fails ({error.strerror})")
 
     def _write(self, packet: av.Packet) -> None:
         route = self._routes[packet.stream_index]
         if route.converter is not None:
-            if converted := route.converter.convert(packet):
+            if (converted := route.converter.convert(packet)) and self._mux(route, [converted], _time(packet)):
                 route.packets += 1
-                self._output.mux_one(converted)
             return
         if route.encoder is not None:
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                self._lost += 1
-                return
-            for frame in frames:
-                route.cover((frame.pts or 0) * frame.time_base, Fraction(frame.samples, frame.sample_rate))
-                self._output.mux(route.encoder.encode(frame))
+            self._encode(route, route.encoder, packet)
             return
         packet.dts = packet.pts if packet.dts is None else packet.dts
         if route.last_dts is not None and packet.dts <= route.last_dts:
@@ -204,10 +228,53 @@ class Passthrough:
         packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
         if not packet.duration and route.last_dts is not None and route.info.kind == "audio":
             packet.duration = packet.dts - route.last_dts  # Matroska may not say, and MP4 would drop the last packet
-        route.last_dts, route.packets = packet.dts, route.packets + 1
-        route.cover(_time(packet), (packet.duration or 0) * packet.time_base)
+        route.last_dts, time, length = packet.dts, _time(packet), (packet.duration or 0) * packet.time_base
         packet.stream = route.output
-        self._output.mux_one(packet)
+        if self._mux(route, [packet], time):
+            route.packets += 1
+            route.cover(time, length)
+
+    def _encode(self, route: _Route, encoder: Stream, packet: av.Packet) -> None:
+        time = _time(packet)
+        try:
+            coded = []
+            for frame in packet.decode():
+                start = time if frame.pts is None else frame.pts * frame.time_base
+                if route.first is not None and start < route.end - _OVERLAP:
+                    start, self._moved = route.end, self._moved + 1
+                    frame.pts = round(start / frame.time_base)
+                coded += encoder.encode(frame)
+                route.cover(start, Fraction(frame.samples, frame.sample_rate))
+        except (av.FFmpegError, ValueError):  # ValueError: the sound changes its kind on the way
+            route.lost.append(time)
+            return
+        self._mux(route, coded, time)
+
+    def _mux(self, route: _Route, packets: list[av.Packet], time: Fraction) -> bool:
+        """Whether all of them could be written; what the container does not take is damaged."""
+        try:
+            self._output.mux(packets)
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            route.lost.append(time)
+            return False
+        return True
+
+
+def _encodable(encoder: str, stream: Stream) -> tuple[int, str] | None:
+    """The rate and layout with which this sound can be encoded: its own if possible; None if there are none."""
+    own, layout = stream.codec_context.sample_rate, _layout(stream)
+    for rate in (own, 48000):
+        trial = av.CodecContext.create(encoder, "w")
+        try:
+            trial.sample_rate, trial.layout, trial.time_base = rate, layout, Fraction(1, rate or 1)
+            trial.format = (trial.codec.audio_formats or [av.AudioFormat("s16")])[0]
+            trial.open()
+            return rate, layout
+        except (av.FFmpegError, ValueError, OverflowError):
+            continue
+    return None
 
 
 def _layout(stream: Stream) -> str:
