@@ -102,7 +102,8 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
             add("clip", f"state {strength} every 2", clip_strength=strength, clip_every=2, s_mask=0.0)
             add("clip", f"classifier {strength}", clip_strength=strength, clip_shift="classifier", s_mask=0.0)
         add("clip", "eval_only 0.05", clip_strength=0.05, clip_shift="eval_only", s_mask=0.0)
-        add("clip", "linear decoder 0.05", clip_strength=0.05, clip_decoder="linear", s_mask=0.0)
+        for decoder in ("linear", "reduced"):
+            add("clip", f"{decoder} decoder 0.05", clip_strength=0.05, clip_decoder=decoder, s_mask=0.0)
     add("temporal", "identity")
     for strength in (0.5, 0.8, 0.9):
         add("temporal", f"flow_blend {strength}", temporal="flow_blend", temporal_strength=strength)

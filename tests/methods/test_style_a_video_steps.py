@@ -229,7 +229,9 @@ def test_strength_zero_equals_disabled_and_calls_neither_tower_nor_decoder(frame
 
 
 @pytest.mark.parametrize("shift", ["state", "classifier"])
-@pytest.mark.parametrize("settings", [{}, {"clip_decoder": "linear"}, {"clip_features": "pooled"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"clip_decoder": "linear"}, {"clip_decoder": "reduced"}, {"clip_features": "pooled"}], ids=str
+)
 def test_the_step_brings_the_content_nearer(shift, settings, frames, seeing, some, step):
     """On the pilot's own estimate, where the loss is taken."""
     tower, coder = seeing.image_encoder, seeing.autoencoder
@@ -238,12 +240,16 @@ def test_the_step_brings_the_content_nearer(shift, settings, frames, seeing, som
 
     def distance(latents, noise):
         from kinopaint.latents.linear_decoder import linear_decoder
+        from kinopaint.latents.reduced_decoder import reduced_decoder
 
         clean = clean_estimate(latents, noise, step)
         if "clip_decoder" not in settings:
             return 1 - torch.cosine_similarity(seen(coder.decode(clean)), seen(frames), dim=-1).mean()
         source = coder.scaled(coder.encode(frames))
-        decode = linear_decoder(source, frames)
+        if settings["clip_decoder"] == "linear":
+            decode = linear_decoder(source, frames)
+        else:
+            decode = reduced_decoder(coder.decode, tower.size // coder.factor)
         return 1 - torch.cosine_similarity(seen(decode(clean)), seen(decode(source)), dim=-1).mean()
 
     off, on = StyleAVideo(s_image=1, s_text=0), method

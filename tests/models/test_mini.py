@@ -110,3 +110,23 @@ def test_latents_equal_stock_instruct_pix2pix(mini):
         mini.autoencoder.decode = decode
     ours = torch.cat(caught)
     assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+
+
+@pytest.mark.skipif(not (mini_path() / "controlnet").exists(), reason="these weights come without a ControlNet")
+def test_contours_are_kept_without_the_frame_where_the_controlnet_follows_them(mini, picture):
+    from benchmarks.controlnet import edge_f1, settings
+
+    fields = settings(mini.recommended["style-a-video"], steps=8)["words alone"]
+    steered = load_model("mini", dtype="float32", controlnet="mini")
+    alone, led = (restyled(picture, parts, **fields) for parts in (mini, steered))
+    assert edge_f1(picture, led) > 1.2 * edge_f1(picture, alone)
+
+
+@pytest.mark.skipif(not (mini_path() / "refiner").exists(), reason="these weights come without a temporal network")
+@pytest.mark.parametrize("preset", ["paper", "paper-literal"])
+def test_the_papers_presets_run_on_the_embedded_model(mini, picture, preset):
+    method = StyleAVideo(**{**StyleAVideo.presets[preset], "num_inference_steps": 2})
+    frames = [picture[:, 4 * i : 4 * i + 64] for i in range(2)]
+    painted = list(kinopaint.stylize_frames(frames, PROMPT, method=method, parts=mini))
+    assert [frame.shape for frame in painted] == [frame.shape for frame in frames]
+    assert all(frame.std() > 5 for frame in painted)

@@ -72,9 +72,10 @@ class PicturePrompt:
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """A CLIP-style image tower; differentiable in the frames."""
+    """A CLIP-style image tower; differentiable in the frames, which it squashes to `size` × `size` pixels."""
 
     dim: int
+    size: int
 
     def tokens(self, frames: Frames, layer: int = -1) -> Float[Tensor, "frame token dim"]:
         """The class token, then the spatial ones; `layer` counts hidden states from the end."""

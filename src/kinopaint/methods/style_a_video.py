@@ -39,6 +39,7 @@ from kinopaint.errors import ModelError, SettingsError
 from kinopaint.flow.dis import DisFlow
 from kinopaint.latents.clip_distance import DISTANCES, clip_distance
 from kinopaint.latents.linear_decoder import linear_decoder
+from kinopaint.latents.reduced_decoder import reduced_decoder
 from kinopaint.methods._settings import check_settings, setting
 from kinopaint.temporal.chain import Past, Refine, refine_in_order
 from kinopaint.temporal.flow_blend import flow_blend
@@ -133,9 +134,9 @@ class StyleAVideo:
     clip_layer: int = setting(-1, "layer of the CLIP tower, from the end", maximum=-1)
     clip_decoder: str = setting(
         "auto",
-        "what makes pixels for the CLIP tower: the model's decoder, its small one, a linear fit; auto: the small one "
-        "if there is one",
-        choices=("auto", "model", "small", "linear"),
+        "what makes pixels for the CLIP tower: the model's decoder, the same on latents reduced to the tower's size, "
+        "its small one, a linear fit; auto: the small one if there is one",
+        choices=("auto", "model", "reduced", "small", "linear"),
     )
     clip_through_unet: bool = setting(False, "take the gradient through the U-Net, too, as written; slow")
     clip_normalize: str = setting(
@@ -398,8 +399,12 @@ class StyleAVideo:
         self, frames: Frames, clean: SourceLatents, parts: Components
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """What makes pixels for the CLIP tower, and the source as seen through it (a linear fit shows small frames)."""
+        assert parts.image_encoder is not None
         if self.clip_decoder == "linear":
             decode = linear_decoder(clean, frames)
+            return decode, decode(clean)
+        if self.clip_decoder == "reduced":
+            decode = reduced_decoder(parts.autoencoder.decode, parts.image_encoder.size // parts.autoencoder.factor)
             return decode, decode(clean)
         if parts.small_autoencoder is not None and self.clip_decoder != "model":
             return parts.small_autoencoder.decode, parts.small_autoencoder.decode(clean)
