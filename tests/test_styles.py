@@ -7,9 +7,9 @@ import json
 import pytest
 from tests.clips import write_clip
 
-from kinopaint import styles
 from kinopaint.models import mini_path
-from kinopaint.styles import Style, advice, known_styles, nearest
+from kinopaint.styles import Style, advice, known_styles, nearest, read, translated
+from kinopaint.types import Prompt
 
 # Spelled as the embedded model's specification lists them.
 MEDIA = (
@@ -32,7 +32,8 @@ FEW = {
         {"name": "oil painting", "trained": True, "phrases": ["painted in oils", "oil on canvas"]},
         {"name": "mosaic of tiles", "trained": False, "phrases": ["tesserae"]},
     ],
-    "moods": [{"name": "winter", "trained": True, "phrases": ["snow"]}],
+    "moods": [{"name": "winter", "trained": True, "phrases": ["snow"], "also": ["frosty"]}],
+    "unchanged": ["leave it"],
 }
 
 
@@ -69,8 +70,18 @@ def test_advice_on_known_untrained_and_strange_words(few, parts, monkeypatch):
     untrained = advice("tesserae", parts.text_encoder)
     assert "'mosaic of tiles' yet" in untrained
     assert "oil painting" in untrained
-    monkeypatch.setattr(styles, "NEAR", 1.1)  # with random weights everything is near
-    assert "has not learnt words like 'oil painting'" in advice("oil painting", parts.text_encoder)
+    assert "has not learnt words like 'a dragon'" in advice("a dragon", parts.text_encoder)
+    assert advice("leave it", parts.text_encoder) == ""
+
+
+def test_prompts_are_translated_for_a_checkpoint_with_a_list(few):
+    assert translated(Prompt("painted in oils", "blurred"), few) == Prompt("painted in oils", "blurred")
+    assert translated(Prompt("my dog pianted in oils", "blurred"), few) == Prompt("oil painting", "blurred")
+    assert translated(Prompt("frosty tesserae"), few) == Prompt("mosaic of tiles, winter")
+    assert translated(Prompt("a dragon"), few) == Prompt("a dragon")
+    assert translated(Prompt("frosty tesserae"), few / "elsewhere") == Prompt("frosty tesserae")
+    assert translated(Prompt("frosty tesserae"), None) == Prompt("frosty tesserae")
+    assert read("slightly frosty", few).prompt == "slightly winter"
 
 
 def test_a_broken_list_is_a_model_error(few):
@@ -101,7 +112,9 @@ class TestCommand:
 
         monkeypatch.setattr("kinopaint.models.load_model", lambda *_, **__: loaded["epsilon"], raising=False)
         assert main(["styles", "painted", "in", "oils"]) == 0
-        assert capsys.readouterr().out.splitlines()[0].endswith("oil painting (medium)")
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "read as: oil painting"
+        assert lines[1].endswith("oil painting (medium)")
 
     def test_stylize_warns_of_words_that_are_not_trained(self, few, loaded, capsys, monkeypatch, tmp_path):
         from kinopaint.cli import main
@@ -111,3 +124,20 @@ class TestCommand:
         clip = write_clip(tmp_path / "in.mp4", 2)
         assert main(["stylize", str(clip), "tesserae", "-o", str(tmp_path / "o.mp4"), "--steps", "1"]) == 0
         assert "warning: the embedded model has not been trained on 'mosaic of tiles'" in capsys.readouterr().err
+
+    def test_stylize_says_how_other_words_are_read(self, few, loaded, capsys, monkeypatch, tmp_path):
+        from dataclasses import replace
+
+        from kinopaint.cli import main
+
+        parts = replace(loaded["epsilon"], path=few)
+        monkeypatch.setattr("kinopaint.api.load_model", lambda *_, **__: parts)
+        monkeypatch.setattr("kinopaint.job.Job.check_model", lambda self: None)
+        monkeypatch.setattr("kinopaint.recipe.weight_hashes", lambda path: {}, raising=False)
+        clip = write_clip(tmp_path / "in.mp4", 2)
+        words = "my dog in frosty oils"
+        assert main(["stylize", str(clip), words, "-o", str(tmp_path / "o.mp4"), "--steps", "1", "--sidecar"]) == 0
+        assert f"warning: {words!r} is read as 'oil painting, winter'" in capsys.readouterr().err
+        recipe = json.loads((tmp_path / "o.mp4.json").read_text(encoding="utf-8"))
+        assert recipe["settings"]["prompt"] == words
+        assert recipe["read_as"] == "oil painting, winter"

@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models import AutoencoderTiny, UNet2DConditionModel
@@ -11,7 +12,7 @@ from diffusers.schedulers import DDIMScheduler
 from transformers import CLIPTextModel
 
 from training.train_unet import SCHEDULER
-from training.words import MEDIA, MOODS, NOT_LEARNT, TRAINED
+from training.words import ALSO, IDENTITY, MEDIA, MOODS, NOT_LEARNT, TRAINED, held_out_phrases, train_phrases
 
 HERE = Path(__file__).parent
 INDEX = {
@@ -27,6 +28,21 @@ INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderTiny"],
 }
+
+
+def styles_listed(trained: set[str]) -> dict[str, list[Any]]:
+    """What `styles.json` says: names, which are trained, phrases that captions had, and what else means the same."""
+
+    def entry(name: str) -> dict[str, Any]:
+        own = train_phrases(name)[1:]
+        also = [*held_out_phrases(name), *ALSO[name]]
+        return {"name": name, "trained": name in trained, "phrases": list(own), "also": also}
+
+    return {
+        "media": [entry(name) for name in MEDIA],
+        "moods": [entry(name) for name in MOODS],
+        "unchanged": list(IDENTITY),
+    }
 
 
 def main() -> None:
@@ -61,13 +77,7 @@ def main() -> None:
     DDIMScheduler(**SCHEDULER).save_pretrained(args.out / "scheduler")
     shutil.copytree(args.runs / "text/tokenizer", args.out / "tokenizer", dirs_exist_ok=True)
     (args.out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    styles = {
-        "media": [
-            {"name": name, "trained": name in TRAINED and name not in NOT_LEARNT, "phrases": list(phrases)}
-            for name, phrases in MEDIA.items()
-        ],
-        "moods": [{"name": name, "trained": True, "phrases": list(phrases)} for name, phrases in MOODS.items()],
-    }
+    styles = styles_listed({name for name in (*TRAINED, *MOODS) if name not in NOT_LEARNT})
     (args.out / "styles.json").write_text(json.dumps(styles, indent=1, ensure_ascii=False) + "\n")
     shutil.copy(HERE / "recommended.json", args.out / "kinopaint.json")
     size = sum(f.stat().st_size for f in args.out.rglob("*") if f.is_file())

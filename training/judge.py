@@ -2,9 +2,10 @@
 
 For every medium and mood, in `runs/judge.csv` (kind, name, figure, value):
 
-- `named`, `named_unseen`, `named_generator`: share of pictures that a plain classifier (`classifier.py`, trained on the
-  generator's pictures) gives the right name, made from the style's own name, from wordings that no caption had, and by
-  the generator itself;
+- `named`, `named_unseen`, `named_raw`, `named_generator`: share of pictures that a plain classifier (`classifier.py`,
+  trained on the generator's pictures) gives the right name, made from the style's own name, from free wordings
+  (`free_wordings.py`), from phrasings that no caption had as the text encoder alone understands them, and by the
+  generator itself;
 - `psnr`: to the generator's rendering of the same picture, in dB;
 - `ssim`, `edge_f1`: of the lightness against that rendering; `ssim_photo`, `edge_f1_photo`: what the photograph itself
   has against it;
@@ -37,6 +38,7 @@ from kinopaint.metrics.psnr import psnr
 from training.classifier import Classifier, middle
 from training.data import frame_at, paintings, pictures
 from training.features import FEATURES
+from training.free_wordings import WORDINGS
 from training.mood_shards import mood_folder
 from training.render_shards import slug
 from training.renderings import render
@@ -57,9 +59,10 @@ class Model:
         fields: dict[str, Any] = {**self.parts.recommended.get("style-a-video", {}), "num_inference_steps": steps}
         self.method = kinopaint.methods.StyleAVideo(**{**fields, "temporal": "identity"})
 
-    def paint(self, frames: list[Array], prompt: str, **changes: float) -> list[Array]:
-        method = replace(self.method, **changes)
-        return list(kinopaint.stylize_frames(frames, prompt, method=method, parts=self.parts))
+    def paint(self, frames: list[Array], prompt: str, *, raw: bool = False, **changes: float) -> list[Array]:
+        """`raw`: the prompt goes to the text encoder as it is, as in stock pipelines."""
+        parts = replace(self.parts, path=None) if raw else self.parts
+        return list(kinopaint.stylize_frames(frames, prompt, method=replace(self.method, **changes), parts=parts))
 
 
 def lightness(picture: Array) -> Array:
@@ -111,10 +114,9 @@ def ordered(model: Model, style: str, sources: list[Array]) -> float:
     return float(np.mean([distance(a, s) < distance(b, s) for a, b, s in zip(slight, strong, sources, strict=True)]))
 
 
-def unseen(model: Model, style: str, sources: list[Array]) -> list[Array]:
-    """Each source by another of the wordings that were kept out of training."""
-    wordings = held_out_phrases(style)
-    return [model.paint([s], "make it look like " + wordings[i % len(wordings)])[0] for i, s in enumerate(sources)]
+def worded(model: Model, wordings: tuple[str, ...], sources: list[Array], *, raw: bool = False) -> list[Array]:
+    """Each source by another wording; `raw`: as the text encoder alone understands it."""
+    return [model.paint([s], wordings[i % len(wordings)], raw=raw)[0] for i, s in enumerate(sources)]
 
 
 def style_rows(
@@ -124,7 +126,8 @@ def style_rows(
     few = sources[::2]
     figures = {
         "named": judge.share(made, label),
-        "named_unseen": judge.share(unseen(model, style, few), label),
+        "named_unseen": judge.share(worded(model, WORDINGS[style], few), label),
+        "named_raw": judge.share(worded(model, held_out_phrases(style), few, raw=True), label),
         "named_generator": judge.share(drawn, label),
         **dict(likeness(made, drawn, sources)),
         "strength_ordered": ordered(model, style, few),

@@ -273,7 +273,8 @@ def stylize_frames(
     `method` is an instance such as `kinopaint.methods.StyleAVideo(s_text=6.0)`; without it Style-A-Video with the
     model's recommended values. `parts` is what `load_model` returned; without it the embedded model. Works window by
     window: only as many frames are drawn and held as a window takes. Sides that are no multiple of the model's are
-    padded and cut back. Raises SettingsError, ModelError, and InputError (KP-FRAMES-SHAPE) for other pictures.
+    padded and cut back; words that the embedded model's captions did not have are put into the names of its styles.
+    Raises SettingsError, ModelError, and InputError (KP-FRAMES-SHAPE) for other pictures.
     """
     words, number = Prompt(prompt), whole("seed", seed, at_least=0)  # checked now, not at the first frame
     return _stylize_frames(frames, words, method, parts, number)
@@ -291,6 +292,9 @@ def _stylize_frames(
         from kinopaint.methods import StyleAVideo
 
         method = StyleAVideo(**parts.recommended.get("style-a-video", {}))
+    from kinopaint.styles import translated
+
+    prompt = translated(prompt, parts.path)
     shape = np.shape(first)
     multiple = parts.autoencoder.factor
 
@@ -334,6 +338,13 @@ class Ready:
     sizes: SizePlan
     cuts: tuple[int, ...] = ()  # frames that begin a shot
     expected_memory: int | None = None  # peak in bytes, as the planner predicts it
+
+    @property
+    def prompt(self) -> Prompt:
+        """The job's prompt in the words that the model knows."""
+        from kinopaint.styles import translated
+
+        return translated(self.job.prompt, self.parts.path)
 
 
 @contextmanager
@@ -387,7 +398,7 @@ def painted_windows(
             ready.method,
             (to_tensor(ready.sizes.prepare(frame.image)) for frame in frames),
             shape,
-            ready.job.prompt,
+            ready.prompt,
             ready.parts,
             on_progress=on_progress,
             exact=_exact(ready.parts),
@@ -467,6 +478,8 @@ def _doubts(ready: Ready, *, heard: bool) -> Iterator[str]:
     encoder, words = ready.parts.text_encoder, ready.job.prompt.text
     if heard and (cut := encoder.beyond_limit(words)):
         yield f"the text encoder reads {encoder.max_tokens} tokens; it will not see: {cut}"
+    if ready.prompt != ready.job.prompt:
+        yield f"{words!r} is read as {ready.prompt.text!r}"
     if ready.job.model == "mini":
         from kinopaint.styles import advice
 

@@ -150,7 +150,7 @@ def _trial(ready: Ready, frames: int, steps: int) -> _Trial:
     begin = time.perf_counter()
     with torch.no_grad():
         grey = (torch.zeros(3, height, width) for _ in range(frames))
-        for _ in stylize_windows(method, grey, Clip(height, width, frames), ready.job.prompt, parts):
+        for _ in stylize_windows(method, grey, Clip(height, width, frames), ready.prompt, parts):
             pass
     if parts.device.type == "cuda":
         torch.cuda.synchronize(parts.device)

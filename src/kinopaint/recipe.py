@@ -70,6 +70,7 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
             **{name: plain(value) for name, value in fields.items()},
         },
         "given": sorted(job.given),
+        "read_as": ready.prompt.text,
         "profile": job.profile.told(parts),
         "load": str(parts.load),
         "model": {

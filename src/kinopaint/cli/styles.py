@@ -43,19 +43,23 @@ def run(given: argparse.Namespace) -> int:
 
 def _near(words: str, *, as_json: bool) -> int:
     from kinopaint.models import load_model
-    from kinopaint.styles import NEAR, nearest
+    from kinopaint.styles import NEAR, nearest, read
 
+    reading = read(words)
     matches = nearest(words, load_model("mini", device="cpu", dtype="float32").text_encoder)
     if as_json:
         rows = [
             {"name": m.style.name, "kind": m.style.kind, "trained": m.style.trained, "nearness": round(m.nearness, 4)}
             for m in matches
         ]
-        print(json.dumps({"words": words, "near": NEAR, "styles": rows}, indent=2, ensure_ascii=False))
+        told = {"medium": reading.medium, "mood": reading.mood, "strength": reading.strength or None}
+        print(json.dumps({"words": words, "read_as": told, "near": NEAR, "styles": rows}, indent=2, ensure_ascii=False))
         return 0
+    if reading.prompt:
+        print(f"read as: {reading.prompt}")
     for match in matches[:SHOWN]:
         note = "" if match.style.trained else "   (not trained yet)"
         print(f"{match.nearness:5.2f}  {match.style.name} ({match.style.kind}){note}")
-    if matches[0].nearness < NEAR:
+    if not reading.prompt and matches[0].nearness < NEAR:
         print(f"nothing is near: below {NEAR} the model has hardly learnt such words")
     return 0
