@@ -1,6 +1,6 @@
 """Which settings of Style-A-Video suit a checkpoint: a small grid over real clips, and an ablation of the parts.
 
-    python benchmarks/calibrate.py --data ../shared/data [--model mini] [--out benchmarks/calibration] [--minutes 110]
+    python -m benchmarks.calibrate --data ../shared/data [--model mini] [--out benchmarks/calibration] [--minutes 110]
 
 Every setting paints the same pieces of four held-out clips with six prompts; the numbers are those of `kinopaint
 evaluate`, seconds are the processor's. Rows go to OUT/results.csv as they are found, so a run that was stopped goes
@@ -31,6 +31,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from benchmarks.edges import edge_f1
 
 import kinopaint
 
@@ -47,6 +48,7 @@ METRICS = (
     "pro_con",
     "content",
     "spat_con",
+    "edge_f1",
     "e_warp",
     "e_warp_excess",
     "l_temporal",
@@ -145,7 +147,11 @@ def judged(
         encoder=encoder,
         prompt=prompt if encoder else None,
     )
-    return {name: {metric: found.rows[name].metrics.get(metric) for metric in METRICS} for name in results}
+    return {
+        name: {metric: found.rows[name].metrics.get(metric) for metric in METRICS}
+        | {"edge_f1": statistics.fmean(edge_f1(a, b) for a, b in zip(source, result, strict=True))}
+        for name, result in results.items()
+    }
 
 
 def sharpness(pictures: Iterable[np.ndarray]) -> float:
@@ -252,84 +258,109 @@ def means(rows: list[dict[str, str]]) -> dict[tuple[str, str], dict[str, float]]
     return found
 
 
-def compared(rows: list[dict[str, str]], group: str, baseline: tuple[str, str]) -> dict[str, dict[str, list[float]]]:
-    """Setting -> metric -> its ratio to the baseline's in each piece that both have."""
-    pieces_of: dict[tuple[str, str], dict[tuple[str, str], dict[str, str]]] = defaultdict(dict)
+Cell = tuple[str, str]  # clip, prompt
+Scores = dict[tuple[str, str], dict[Cell, dict[str, float]]]  # of a (group, setting), in each piece
+
+
+def scores(rows: list[dict[str, str]]) -> Scores:
+    found: Scores = defaultdict(dict)
     for row in rows:
-        pieces_of[row["group"], row["setting"]][row["clip"], row["prompt"]] = row
-    own = pieces_of[baseline]
-    return {
-        setting: {
-            metric: [
-                float(row[metric]) / float(own[piece][metric])
-                for piece, row in cells.items()
-                if piece in own and row[metric] and own[piece][metric]
-            ]
-            for metric in METRICS
-        }
-        for (of, setting), cells in pieces_of.items()
-        if of == group and (of, setting) != baseline
-    }
+        numbers = {name: float(row[name]) for name in METRICS if row[name]}
+        found[row["group"], row["setting"]][row["clip"], row["prompt"]] = numbers
+    return found
 
 
-def helps(ratios: dict[str, list[float]]) -> bool:
-    """Whether a part does what it claims: content, as a whole or place by place, rises by more than two standard errors
-    of the pieces' mean, while the prompt score falls by at most one hundredth.
+def plain_mixture(plain: list[dict[str, float]], prompt: float, name: str) -> list[float] | None:
+    """Weights of the plain settings (given by their mean scores) that together have at least this prompt score, and
+    of `name` the most that one or two of them can have; None where even the best falls short of the words.
     """
-    if not ratios["pro_con"] or statistics.fmean(ratios["pro_con"]) < 0.99:
-        return False
-    return any(
-        statistics.fmean(values) - 1 > 2 * statistics.stdev(values) / len(values) ** 0.5
-        for values in (ratios["content"], ratios["spat_con"])
-        if len(values) > 1
-    )
+    best: tuple[float, list[float]] | None = None
+    for i, one in enumerate(plain):
+        if one["pro_con"] < prompt:
+            continue
+        for j, other in enumerate(plain):
+            share = 1.0
+            if other["pro_con"] < prompt:
+                share = (prompt - other["pro_con"]) / (one["pro_con"] - other["pro_con"])
+            value = share * one[name] + (1 - share) * other[name]
+            if best is None or value > best[0]:
+                weights = [0.0] * len(plain)
+                weights[j] += 1 - share
+                weights[i] += share
+                best = value, weights
+    return best[1] if best else None
 
 
 def worth(rows: list[dict[str, str]], group: str) -> tuple[list[str], str | None]:
-    """A table of what each kind of mask or CLIP step changes, and the one among those that help with most content."""
-    found = compared(rows, group, BASELINE)
-    lines = ["| setting | pieces | prompt | content | content by place | sharpness | helps |", "|---" * 7 + "|"]
+    """A table of what each kind of mask or CLIP step changes, and the one among those that help that helps most.
+
+    More content is to be had by the scales, too, at the price of the words. So a part is compared with the plain
+    scales, or mixture of two, that have the same prompt score and the most content. It helps if content, or the
+    contours (which no network sees: the CLIP step moves towards the very score of content), are higher by more than two
+    standard errors of the mean over the pieces, and neither is lower by as much.
+    """
+    found = scores(rows)
+    plain = [key for key in found if key[0] == "scales" or key == BASELINE]
+    lines = ["| setting | pieces | prompt | content | content at equal prompt score | edge F1 there | helps |",
+             "|---" * 7 + "|"]  # fmt: skip
     useful = {}
-    for setting, ratios in found.items():
-        cells = [change(ratios[name]) for name in ("pro_con", "content", "spat_con", "sharpness_ratio")]
-        lines.append(
-            f"| {setting} | {len(ratios['content'])} | {' | '.join(cells)} | {'yes' if helps(ratios) else 'no'} |"
-        )
-        if helps(ratios):
-            useful[setting] = statistics.fmean(ratios["content"])
+    for key in (key for key in found if key[0] == group):
+        cells = sorted(set.intersection(*(set(found[other]) for other in (key, *plain))))
+        if len(cells) < 2:
+            continue
+
+        def mean(of: tuple[str, str], name: str, cells: list[Cell] = cells) -> float:
+            return statistics.fmean(found[of][cell][name] for cell in cells)
+
+        own = {name: mean(key, name) for name in ("pro_con", "content", "edge_f1")}
+        curve = [{name: mean(other, name) for name in own} for other in plain]
+        gains = {}
+        for name in ("content", "edge_f1"):
+            weights = plain_mixture(curve, own["pro_con"], name)
+            if weights is not None:
+                mixed = (
+                    sum(w * found[other][cell][name] for w, other in zip(weights, plain, strict=True)) for cell in cells
+                )
+                gains[name] = gain([found[key][cell][name] - value for cell, value in zip(cells, mixed, strict=True)])
+        higher = [value for value, error in gains.values() if value > 2 * error]
+        helpful = higher if not any(value < -2 * error for value, error in gains.values()) else []
+        told = [f"{v:+.4f} ± {e:.4f}" for v, e in (gains[n] for n in gains)] if gains else ["–", "–"]
+        changes = [f"{own[n] - mean(BASELINE, n):+.4f}" for n in ("pro_con", "content")]
+        lines.append(f"| {key[1]} | {len(cells)} | {' | '.join(changes + told)} | {'yes' if helpful else 'no'} |")
+        if helpful:
+            useful[key[1]] = max(helpful)
     return lines, max(useful, key=useful.__getitem__) if useful else None
 
 
-def change(ratios: list[float]) -> str:
-    """The mean ratio as a change in per cent, with the standard error of the mean."""
-    if len(ratios) < 2:
-        return "–"
-    return f"{100 * statistics.fmean(ratios) - 100:+.1f} ± {100 * statistics.stdev(ratios) / len(ratios) ** 0.5:.1f} %"
+def gain(differences: list[float]) -> tuple[float, float]:
+    """The mean, and its standard error."""
+    return statistics.fmean(differences), statistics.stdev(differences) / len(differences) ** 0.5
 
 
 def steadiness(rows: list[dict[str, str]]) -> tuple[list[str], str | None]:
     """A table of the temporal backends, and among those that meet all four demands (excess cut by 35 %, prompt within
     2 %, content no lower, sharpness at least 95 %) the one that cuts most.
     """
-    plain = ("temporal", "identity")
-    found = {name: row for (group, name), row in means(rows).items() if group == "temporal"}
+    found, pieces_of = means([row for row in rows if row["group"] == "temporal"]), scores(rows)
+    plain = found["temporal", "identity"]
     lines = ["| backend | excess E_warp | cut | gap 1 | gap 10 | sharpness, mean (worst) | prompt | content | meets |",
              "|---" * 9 + "|"]  # fmt: skip
     meeting = {}
-    for name, ratios in ({"identity": {m: [1.0] for m in METRICS}} | compared(rows, *plain[:1], plain)).items():
-        row = found[name]
-        cut = 1 - row["e_warp_excess"] / found["identity"]["e_warp_excess"]
-        sharp = ratios["sharpness_ratio"]
-        prompt, content = (row[n] / found["identity"][n] if n in row else 1.0 for n in ("pro_con", "content"))
-        meets = cut >= 0.35 and abs(prompt - 1) <= 0.02 and content >= 1 and statistics.fmean(sharp) >= 0.95
+    for key, row in found.items():
+        own, other = pieces_of[key], pieces_of["temporal", "identity"]
+        sharp = [own[cell]["sharpness_ratio"] / other[cell]["sharpness_ratio"] for cell in own.keys() & other.keys()]
+        cut = 1 - row["e_warp_excess"] / plain["e_warp_excess"]
+        prompt = row["pro_con"] / plain["pro_con"] - 1 if "pro_con" in row else 0.0
+        content = row["content"] - plain["content"] if "content" in row else 0.0
+        meets = cut >= 0.35 and abs(prompt) <= 0.02 and content >= 0 and statistics.fmean(sharp) >= 0.95
         far = f"{row['l_temporal_10']:.4f}" if "l_temporal_10" in row else "–"
         lines.append(
-            f"| {name} | {row['e_warp_excess']:.4f} | {100 * cut:.0f} % | {row['l_temporal']:.4f} | {far} "
-            f"| {statistics.fmean(sharp):.3f} ({min(sharp):.3f}) | {100 * prompt - 100:+.1f} % "
-            f"| {100 * content - 100:+.1f} % | {'yes' if meets else 'no'} |"
+            f"| {key[1]} | {row['e_warp_excess']:.4f} | {100 * cut:.0f} % | {row['l_temporal']:.4f} | {far} "
+            f"| {statistics.fmean(sharp):.3f} ({min(sharp):.3f}) | {100 * prompt:+.1f} % | {content:+.4f} "
+            f"| {'yes' if meets else 'no'} |"
         )
         if meets:
-            meeting[name] = cut
+            meeting[key[1]] = cut
     return lines, max(meeting, key=meeting.__getitem__) if meeting else None
 
 
@@ -358,7 +389,8 @@ def report(args: argparse.Namespace) -> None:
     for group, title, kept in (("mask", "Mask", ("s_mask", "mask_")), ("clip", "CLIP step", ("clip_",))):
         if group in groups and BASELINE in found:
             table, best = worth(rows, group)
-            lines += ["", f"{title}, against the same without it (mean over pieces ± standard error):", "", *table]
+            about = "prompt and content against the same without it; gains are means over the pieces ± standard error"
+            lines += ["", f"{title}: {about}.", "", *table]
             advise(group, best, *kept)
     if "temporal" in groups:
         table, best = steadiness(rows)

@@ -4,8 +4,7 @@
 
 Frames of held-out clips are painted with six prompts where structure can come from the words and the ControlNet alone
 (no frame in the image slot, sampling starts from noise), where the image slot counts little, and as the model
-recommends. Contours are Canny's after a blur of one pixel. F1 is of precision (contours of the result that have one of
-the source within two pixels) and recall (the reverse). Prompt scores are those of `kinopaint evaluate`.
+recommends. F1 is that of benchmarks/edges.py, prompt and content scores those of `kinopaint evaluate`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,11 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from benchmarks.calibrate import PROMPTS, judged, pieces
+from benchmarks.edges import edge_f1
 
 import kinopaint
 
-REACH = 2  # pixels
 COLUMNS = ("setting", "controlnet", "clip", "prompt", "edge_f1", "pro_con", "content")
 
 
@@ -34,23 +31,6 @@ def settings(recommended: dict[str, Any], steps: int) -> dict[str, dict[str, Any
         "image slot at a third": {**base, "s_image": base.get("s_image", 1.5) / 3},
         "recommended": base,
     }
-
-
-def contours(picture: np.ndarray) -> np.ndarray:
-    """Where contours are, "height width" of bool."""
-    grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (0, 0), 1.0)
-    return cv2.Canny(grey, 40, 100) > 0
-
-
-def edge_f1(source: np.ndarray, result: np.ndarray) -> float:
-    """1: all contours of either have one of the other within `REACH` pixels; 0: none, or one of them has no contour."""
-    wanted, found = contours(source), contours(result)
-    if not wanted.any() or not found.any():
-        return 0.0
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * REACH + 1,) * 2)
-    near_wanted, near_found = (cv2.dilate(each.astype(np.uint8), disc) > 0 for each in (wanted, found))
-    precision, recall = near_wanted[found].mean(), near_found[wanted].mean()
-    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -83,22 +83,29 @@ def of(group, setting, value, **scores):
     ]
 
 
-def test_a_part_helps_if_content_rises_beyond_chance_and_the_words_stay():
-    base = of(*calibrate.BASELINE, "{}", pro_con=[0.2] * 4, content=[0.5] * 4, spat_con=[0.5] * 4)
-    sure, luck = [0.52, 0.53, 0.52, 0.53], [0.9, 0.3, 0.5, 0.31]
-    mild, gone = [0.199] * 4, [0.19] * 4
-    rows = [
-        *base,
-        *of("clip", "good", "{}", pro_con=mild, content=sure, spat_con=[0.5] * 4),
-        *of("clip", "by place", "{}", pro_con=mild, content=[0.5] * 4, spat_con=sure),
-        *of("clip", "luck", "{}", pro_con=mild, content=luck, spat_con=[0.5] * 4),
-        *of("clip", "undoes the style", "{}", pro_con=gone, content=[0.9] * 4, spat_con=sure),
-    ]
-    found = calibrate.compared(rows, "clip", calibrate.BASELINE)
-    assert {name for name, ratios in found.items() if calibrate.helps(ratios)} == {"good", "by place"}
+def test_the_plain_mixture_is_the_best_that_keeps_the_words():
+    plain = [{"pro_con": p, "content": c} for p, c in ((0.1, 0.8), (0.2, 0.4), (0.15, 0.3))]
+    assert calibrate.plain_mixture(plain, 0.05, "content") == pytest.approx([1, 0, 0])
+    assert calibrate.plain_mixture(plain, 0.15, "content") == pytest.approx([0.5, 0.5, 0])
+    assert calibrate.plain_mixture(plain, 0.2, "content") == pytest.approx([0, 1, 0])
+    assert calibrate.plain_mixture(plain, 0.21, "content") is None
+
+
+def test_a_part_helps_if_content_is_more_than_plain_scales_give_at_the_same_words():
+    def setting(group, name, prompt, content, spread=(0.01, -0.01, 0.01, -0.01), place=0.5):
+        own = [content + each for each in spread]
+        return of(group, name, "{}", pro_con=[prompt] * 4, content=own, edge_f1=[place] * 4)
+
+    rows = [*setting(*calibrate.BASELINE, 0.2, 0.5), *setting("scales", "faithful", 0.1, 0.7)]
+    rows += [*setting("clip", "good", 0.15, 0.65), *setting("clip", "along the curve", 0.15, 0.6)]
+    rows += [*setting("clip", "luck", 0.15, 0.65, spread=(0.4, -0.2, 0.0, -0.2)), *setting("clip", "worse", 0.2, 0.4)]
+    rows += [*setting("clip", "contours", 0.2, 0.5, place=0.6), *setting("clip", "all style", 0.3, 0.4)]
+    rows += setting("clip", "fools the tower", 0.15, 0.75, place=0.3)
     table, best = calibrate.worth(rows, "clip")
-    assert best == "good"
-    assert any("+5.0 ± 0.6 %" in line for line in table)
+    assert best == "contours"
+    verdicts = {line.split(" | ")[0].strip("| "): line.split(" | ")[-1].strip(" |") for line in table[2:]}
+    assert {name for name, verdict in verdicts.items() if verdict == "yes"} == {"good", "contours"}
+    assert "| good | 4 | -0.0500 | +0.1500 | +0.0500 ± 0.0000 |" in table[2]
 
 
 def test_a_backend_is_taken_if_it_is_steadier_and_neither_smears_nor_forgets():

@@ -5,6 +5,7 @@ import argparse
 import numpy as np
 import pytest
 from benchmarks import controlnet
+from benchmarks.edges import edge_f1
 from tests.checkpoints import write_controlnet
 
 
@@ -19,21 +20,21 @@ def disc():
 
 
 def test_edges_agree_with_themselves_whatever_the_colours(disc):
-    assert controlnet.edge_f1(disc(48), disc(48)) == 1
-    assert controlnet.edge_f1(disc(48), disc(48, background=220, colour=30)) == 1
-    assert controlnet.edge_f1(disc(48), disc(49)) > 0.9
+    assert edge_f1(disc(48), disc(48)) == 1
+    assert edge_f1(disc(48), disc(48, background=220, colour=30)) == 1
+    assert edge_f1(disc(48), disc(49)) > 0.9
 
 
 def test_edges_elsewhere_or_nowhere_do_not_agree(disc):
-    assert controlnet.edge_f1(disc(48), disc(70)) < 0.3
-    assert controlnet.edge_f1(disc(48), np.full((96, 96, 3), 90, np.uint8)) == 0
+    assert edge_f1(disc(48), disc(70)) < 0.3
+    assert edge_f1(disc(48), np.full((96, 96, 3), 90, np.uint8)) == 0
 
 
 def test_more_edges_than_there_were_cost_precision(disc):
     grid = np.zeros((96, 96, 3), np.uint8)
     grid[:, ::12] = grid[:, 1::12] = 255
     crowded = np.maximum(disc(48), grid)
-    assert controlnet.edge_f1(disc(48), crowded) < 0.8
+    assert edge_f1(disc(48), crowded) < 0.8
 
 
 def test_the_table_compares_the_same_pictures(model_folder, tmp_path, monkeypatch, disc):

@@ -114,7 +114,8 @@ def test_latents_equal_stock_instruct_pix2pix(mini):
 
 @pytest.mark.skipif(not (mini_path() / "controlnet").exists(), reason="these weights come without a ControlNet")
 def test_contours_are_kept_without_the_frame_where_the_controlnet_follows_them(mini, picture):
-    from benchmarks.controlnet import edge_f1, settings
+    from benchmarks.controlnet import settings
+    from benchmarks.edges import edge_f1
 
     fields = settings(mini.recommended["style-a-video"], steps=8)["words alone"]
     steered = load_model("mini", dtype="float32", controlnet="mini")
