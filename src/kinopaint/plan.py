@@ -145,7 +145,8 @@ def _trial(ready: Ready, frames: int, steps: int) -> _Trial:
     """Denoise one window of grey frames."""
     width, height = ready.sizes.padded
     counting = _Counting(ready.parts.backbone)
-    method = dataclasses.replace(ready.method, num_inference_steps=steps)
+    windows = ready.method.windows.every_frame()  # of neighbouring frames few might be keyframes
+    method = dataclasses.replace(ready.method, num_inference_steps=steps, windows=windows)
     parts = dataclasses.replace(ready.parts, backbone=counting)
     begin = time.perf_counter()
     with torch.no_grad():

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -56,7 +57,8 @@ class Window:
 
     `numbers` are the frames' places in the video, from 0. Context frames (anchors, then overlap) come first.
     `carried` are the positions, in this window, of the frames that the next window will see again. All frames are of
-    one shot; `opens_shot` marks its first window, where chained methods start anew.
+    one shot; `opens_shot` marks its first window, where chained methods start anew. `keys` are the positions of the
+    keyframes, where a plan has any (`kinopaint.engine.keyframes`).
     """
 
     index: int
@@ -65,6 +67,7 @@ class Window:
     fresh: slice
     carried: tuple[int, ...] = ()
     opens_shot: bool = False
+    keys: tuple[int, ...] = ()
 
     @property
     def fresh_numbers(self) -> tuple[int, ...]:
@@ -93,14 +96,11 @@ class WindowPlan:
         if any(anchor >= self.size for anchor in self.anchors):
             self._refuse(f"{self} has an anchor outside the first window")
 
-    @staticmethod
-    def _refuse(what: str) -> None:
-        raise SettingsError(
-            "KP-SETTING-WINDOWS",
-            what,
-            where="windows",
-            fix="write SIZE, SIZE:OVERLAP or SIZE:OVERLAP:ANCHOR,ANCHOR, such as 8 or 8:1:0",
-        )
+    written: ClassVar[str] = "SIZE, SIZE:OVERLAP or SIZE:OVERLAP:ANCHOR,ANCHOR, such as 8 or 8:1:0"
+
+    @classmethod
+    def _refuse(cls, what: str) -> None:
+        raise SettingsError("KP-SETTING-WINDOWS", what, where="windows", fix=f"write {cls.written}")
 
     @classmethod
     def parse(cls, text: str) -> "WindowPlan":
@@ -122,6 +122,10 @@ class WindowPlan:
             if anchors
             else (f"{self.size}:{self.overlap}" if self.overlap else f"{self.size}")
         )
+
+    def every_frame(self) -> "WindowPlan":
+        """This plan without frames that are not painted: itself, unless it knows keyframes."""
+        return self
 
     def cut(self, frames: Iterable[Frame], cuts: Sequence[int] = ()) -> Iterator[Window]:
         """Yield windows in order; every frame is fresh in exactly one of them, and none spans one of the `cuts`.

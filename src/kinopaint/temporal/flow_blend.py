@@ -7,10 +7,9 @@ variance-preserving blending, 2018). Otherwise consistency would be bought with 
 """
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
+from kinopaint.engine.blur import blurred
 from kinopaint.flow.estimator import FlowEstimator
 from kinopaint.flow.pair import flow_pair
 from kinopaint.flow.warp import warp
@@ -54,14 +53,3 @@ def with_detail_of(painted: Frames, blended: Frames) -> Frames:
     there, asked = (blurred(part.square().sum(1, keepdim=True), NEIGHBOURHOOD) for part in (fine, wanted))
     gain = ((asked + NOISE) / (there + NOISE)).sqrt().clamp(1, MOST)
     return blended + (gain - 1) * fine
-
-
-def blurred(image: Float[Tensor, "frame channel height width"], sigma: float) -> Tensor:
-    """A Gaussian of deviation `sigma` pixels, borders repeated."""
-    reach = int(3 * sigma)
-    taps = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, 1, -1)
-    wide = F.pad(image, (reach, reach, reach, reach), mode="replicate")
-    rows = F.conv2d(wide, kernel, groups=image.shape[1])
-    return F.conv2d(rows, kernel.transpose(-1, -2), groups=image.shape[1])
