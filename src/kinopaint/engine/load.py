@@ -2,6 +2,7 @@
 
 import re
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,10 +84,10 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        inputs = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in {*inputs, *self._known}:
-                self._watch(leaf.untyped_storage())
+        inputs = {storage._cdata for storage in _storages((args, kwargs))}
+        for storage in _storages(result):
+            if storage._cdata not in {*inputs, *self._known}:
+                self._watch(storage)
         return result
 
     def _watch(self, storage: Any) -> None:
@@ -99,3 +100,11 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._known.pop(key, None)
 
         self._known[key] = weakref.ref(storage, gone)
+
+
+def _storages(tree: Any) -> Iterator[Any]:
+    """Where the tensors in a tree of values hold their numbers."""
+    for leaf in tree_leaves(tree):
+        if isinstance(leaf, Tensor):
+            for part in (leaf._indices(), leaf._values()) if leaf.is_sparse else (leaf,):
+                yield part.untyped_storage()
