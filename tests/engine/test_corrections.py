@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kinopaint.engine.corrections import during, evaluated_at, gradient_of, moved_by, nudged, shift
+from kinopaint.engine.corrections import clean_edited, during, evaluated_at, gradient_of, moved_by, nudged, shift
 from kinopaint.engine.samplers import clean_estimate, ddim_step
 from kinopaint.engine.schedule import Step
 
@@ -143,3 +143,12 @@ def test_steps_that_are_left_alone_change_nothing():
     assert torch.equal(moved_by(none, 0.1)(latents, STEP), latents)
     for wrap in (nudged, evaluated_at):
         assert torch.equal(wrap(denoise, none, 0.1)(latents, STEP), denoise(latents, STEP))
+
+
+def test_an_edit_of_the_clean_latents_is_what_the_prediction_then_says():
+    latents, noise = torch.randn(2, *SHAPE).double()
+    denoise = lambda z, step: noise  # noqa: E731
+    clean = clean_estimate(latents, noise, STEP)
+    edited = clean_edited(denoise, lambda found, step: 0.5 * found + step.index)(latents, STEP)
+    assert torch.allclose(clean_estimate(latents, edited, STEP), 0.5 * clean)
+    assert clean_edited(denoise, lambda found, step: found)(latents, STEP) is noise

@@ -1,4 +1,4 @@
-"""Corrections along the gradient of a loss on the predicted clean latents.
+"""Corrections of a prediction: along the gradient of a loss on the clean latents, or by an edit of these.
 
 A gradient is a function of (latents, step), like a denoiser; `None` means that this step is left alone. It acts in one
 of three places: on the state before the step (`moved_by`, a latent hook), on the prediction (`nudged`), or only on
@@ -18,6 +18,7 @@ from kinopaint.types import Latents
 
 Loss = Callable[[Tensor], Tensor]  # clean latents -> one number for each frame
 Gradient = Callable[[Tensor, Step], Tensor | None]
+CleanEdit = Callable[[Tensor, Step], Tensor]  # clean latents as predicted -> as they should be
 
 
 def gradient_of(loss: Loss, pilot: Denoiser, *, through_network: bool = False) -> Gradient:
@@ -94,5 +95,19 @@ def evaluated_at(denoise: Denoiser, gradient: Gradient, strength: float, *, norm
     def act(latents: Latents, step: Step) -> Latents:
         found = gradient(latents, step)
         return denoise(latents if found is None else latents - shift(found, step, strength, normalise=normalise), step)
+
+    return act
+
+
+def clean_edited(denoise: Denoiser, edit: CleanEdit) -> Denoiser:
+    """The noise that says that the clean latents are what `edit` made of them; an edit that returns what it got costs
+    nothing.
+    """
+
+    def act(latents: Latents, step: Step) -> Latents:
+        noise = denoise(latents, step)
+        clean = clean_estimate(latents, noise, step)
+        edited = edit(clean, step)
+        return noise if edited is clean else (latents - step.alpha * edited) / step.sigma
 
     return act
