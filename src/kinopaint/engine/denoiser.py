@@ -31,7 +31,8 @@ class Condition:
     `image` fills the extra input channels of an image-conditioned network (None: zeros, the null image); it has the
     scale that the network was trained with, for InstructPix2Pix the *unscaled* mode of the autoencoder. `structure`
     fills the channels of a network that always sees something of the frame (depth, what to paint over); `hints` are
-    the pictures in [0, 1] that its ControlNets follow, one for each. A method sets neither: see `tied_to`.
+    the pictures in [0, 1] that its ControlNets follow, one for each. A method sets neither: see `tied_to`. A
+    prediction whose first condition is not `controlled` goes without ControlNets.
     """
 
     branch: str
@@ -39,6 +40,7 @@ class Condition:
     image: Float[Tensor, "frame channel height width"] | None = None
     structure: Float[Tensor, "frame channel height width"] | None = None
     hints: tuple[Float[Tensor, "frame 3 pixel_height pixel_width"], ...] = ()
+    controlled: bool = True
 
 
 @runtime_checkable

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 from kinopaint.methods._registry import available_methods, get_method
 
 if TYPE_CHECKING:
+    from kinopaint.methods.fresco import Fresco
     from kinopaint.methods.style_a_video import StyleAVideo
 
-__all__ = ["StyleAVideo", "available_methods", "get_method"]
+__all__ = ["Fresco", "StyleAVideo", "available_methods", "get_method"]
 
 
 def __getattr__(name: str) -> Any:

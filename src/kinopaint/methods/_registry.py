@@ -8,6 +8,7 @@ from kinopaint.errors import SettingsError, did_you_mean
 
 GROUP = "kinopaint.methods"
 BUILT_IN = {
+    "fresco": "kinopaint.methods.fresco:Fresco",
     "style-a-video": "kinopaint.methods.style_a_video:StyleAVideo",
 }
 

@@ -105,17 +105,18 @@ class DiffusersBackbone:
                 ]
             )
         share = frames if watched else max(1, self.batch // terms)
+        controls = self.controls if conditions[0].controlled else ()
         hints = [torch.stack(each) for each in zip(*(condition.hints for condition in conditions), strict=True)]
         outputs = []
         for begin, part in zip(range(0, frames, share), torch.split(sample, share, dim=1), strict=True):
             count = part.shape[1]
-            shown = [each[:, begin : begin + count].flatten(0, 1) for each in hints]
+            shown = [each[:, begin : begin + count].flatten(0, 1) for each in hints] if controls else []
             texts = text[:, None].expand(-1, count, -1, -1).flatten(0, 1)
             inside = _Pass(interventions, step, branches, count, (height, width), words)
             added = self._added(conditions, count, height, width)
             flat = part.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            control = residuals(self.controls, step, flat[:, :channels], timestep, texts, shown, added)
-            usable = self.cache is not None and not (watched or self.controls or torch.is_grad_enabled())
+            control = residuals(controls, step, flat[:, :channels], timestep, texts, shown, added)
+            usable = self.cache is not None and not (watched or controls or torch.is_grad_enabled())
             with self._hooked(features, inside), self._cached(step, (branches, flat.shape) if usable else None):
                 output = self.unet(
                     flat,
