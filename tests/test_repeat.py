@@ -13,6 +13,7 @@ from tests.test_resume import FRAMES, decoded, left_in, same
 import kinopaint
 from kinopaint.cli import main
 from kinopaint.errors import InputError, ModelError, OutputError
+from kinopaint.models import mini_path
 from kinopaint.repeat import read_recipe
 from kinopaint.sheet import write_picture
 
@@ -188,3 +189,20 @@ def test_a_recipe_cannot_switch_the_network_on_or_overwrite(made, model_folder, 
     (tmp_path / "out-again.gif").write_bytes(b"mine")
     with pytest.raises(OutputError, match="exists"):
         again(first, model=model_folder)
+
+
+def test_the_embedded_controlnet_need_not_be_given_again(made, model_folder, tmp_path, monkeypatch):
+    from tests.checkpoints import write_controlnet
+
+    embedded = tmp_path / "mini"
+    shutil.copytree(model_folder, embedded)
+    shutil.copy(mini_path() / "styles.json", embedded)
+    write_controlnet(model_folder, embedded / "controlnet", seed=0)
+    monkeypatch.setattr("kinopaint.models.mini_path", lambda: embedded)
+    first = made(model="mini", controlnet="mini:0.5", codec="ffv1")
+    done = again(first)
+    assert done.recipe["settings"]["controlnet"] == ["lines=mini:0.5:0-1"]
+    assert same(done.output, decoded(first))
+    other = made("other.mkv", model="mini", controlnet=f"lines={embedded / 'controlnet'}", codec="ffv1")
+    with pytest.raises(ModelError, match="with additions to the model: controlnet"):
+        again(other)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -68,13 +68,16 @@ def again(
             fix=f"give the folder of {shown(recipe['model']['name'])} with --model",
         )
     if (added := recipe["model"].get("added")) and not run.keys() & _ADDITIONS:
-        names = ", ".join(shown(str(each.get("name", each))) for each in added)
-        raise ModelError(
-            "KP-MODEL-OTHER",
-            f"the result was made with additions to the model: {names}",
-            where=shown(place),
-            fix="give them to kinopaint.again as vae, lora, controlnet, ip_adapter, image_prompt, as before",
-        )
+        additions = {key: value for key, value in recipe["settings"].items() if key in _ADDITIONS}
+        if not _embedded(additions):
+            names = ", ".join(shown(str(each.get("name", each))) for each in added)
+            raise ModelError(
+                "KP-MODEL-OTHER",
+                f"the result was made with additions to the model: {names}",
+                where=shown(place),
+                fix="give them to kinopaint.again as vae, lora, controlnet, ip_adapter, image_prompt, as before",
+            )
+        run |= additions
     chosen, notes = _device(recipe) if device is None else (device, [])
     for note in [*notes, *_other_versions(recipe)]:
         if progress is None:
@@ -127,6 +130,15 @@ def read_recipe(place: Path) -> dict[str, Any]:
             fix="give a file that kinopaint stylize has written",
         ) from None
     return recipe
+
+
+def _embedded(additions: Mapping[str, Sequence[str]]) -> bool:
+    """Whether these are but ControlNets that the embedded model carries, which are in every installation."""
+    from kinopaint.models.added import ControlGiven
+
+    return additions.keys() == {"controlnet"} and all(
+        ControlGiven.parse(text).name == "mini" for text in additions["controlnet"]
+    )
 
 
 def _source(recipe: Mapping[str, Any], place: Path, given: str | PathLike[str] | None) -> Path:
