@@ -1,12 +1,13 @@
 """Which settings of Style-A-Video suit a checkpoint: a small grid over real clips, and an ablation of the parts.
 
-    python -m benchmarks.calibrate --data ../shared/data [--model mini] [--out benchmarks/calibration] [--minutes 110]
+    python -m benchmarks.calibrate --data ../shared/data [--model mini] [--out benchmarks/calibration] [--minutes 30]
 
 Every setting paints the same pieces of four held-out clips with six prompts; the numbers are those of `kinopaint
 evaluate`, seconds are the processor's. Rows go to OUT/results.csv as they are found, so a run that was stopped goes
 on. `--report` alone writes from what is there: table.md (means; what masks and CLIP steps are worth against the same
 without them, piece by piece; temporal backends against `identity`), pictures, and recommended.json, the fields that
-training/recommended.json is to name. Groups, at most 60 settings together:
+training/recommended.json is to name. With its defaults all takes about 17 minutes of one core. Groups, at most 60
+settings together:
 
     parts     each condition alone, pairs, all three, at fixed scales; the CLIP step on top
     scales    s_image × s_text, with both kinds of the words' branch
@@ -448,12 +449,12 @@ def main() -> None:
     parser.add_argument("--clip", help="a CLIP that scores (default: the model's own pair; its tower also guides)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/calibration"), help="folder of results")
     parser.add_argument("--groups", nargs="*", default=[], help="only these (default: all)")
-    parser.add_argument("--frames", type=int, default=3, help="frames of each clip (default: 3)")
+    parser.add_argument("--frames", type=int, default=2, help="frames of each clip (default: 2)")
     parser.add_argument("--long", type=int, default=12, help="frames for the temporal backends (default: 12)")
-    parser.add_argument("--steps", type=int, default=8, help="denoising steps (default: 8)")
-    parser.add_argument("--width", type=int, default=192, help="pixels, longer side (default: 192)")
+    parser.add_argument("--steps", type=int, default=6, help="denoising steps (default: 6)")
+    parser.add_argument("--width", type=int, default=160, help="pixels, longer side (default: 160)")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")
-    parser.add_argument("--minutes", type=float, default=110, help="stop after so long (default: 110)")
+    parser.add_argument("--minutes", type=float, default=30, help="stop after so long (default: 30)")
     parser.add_argument("--report", action="store_true", help="only table and pictures of what is there")
     args = parser.parse_args()
     if not args.report:
