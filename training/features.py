@@ -2,7 +2,7 @@
 
 `FEATURES[medium].margin(picture)` is 0 or more where all parts of the feature reach their least value, which lies
 between what photographs and what the generator's renderings have. Pictures are RGB uint8 at the size of training
-(shorter side about 256 px, or a crop of such a one), and their upper left corner is where cells of 8 px begin.
+(shorter side about 256 px, or a crop of such a one), and their upper left corner is where the cells of patterns begin.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import numpy as np
 
 from training.renderings.blocks import Array, to_lab
 from training.renderings.graphic import DECO
-from training.renderings.media import CELL, IRON, PIGMENTS
+from training.renderings.media import DIAGONAL, IRON, PIGMENTS, TWO_CELLS
 
 Measure = Callable[[Array], float]
 
@@ -39,15 +39,15 @@ def _fine(light: Array, sigma: float = 4.0) -> Array:
     return light - cv2.GaussianBlur(light, (0, 0), sigma)
 
 
-def repeats(picture: Array, period: int = CELL) -> float:
+def repeats(picture: Array, period: int = TWO_CELLS) -> float:
     """Share of the fine lightness that is one pattern, the same in every cell of `period` px; in [0, 1]."""
-    fine = _fine(_lab(picture)[..., 0])
+    fine = _fine(_lab(picture)[..., 0], period / 2)
     rows, cols = (n // period * period for n in fine.shape)
     cells = fine[:rows, :cols].reshape(rows // period, period, cols // period, period)
     return float(cells.mean((0, 2)).std() / max(fine.std(), 1e-3))
 
 
-def blocks(picture: Array, period: int = CELL) -> float:
+def blocks(picture: Array, period: int = TWO_CELLS // 2) -> float:
     """Steps at the borders of square pixels over steps inside of them, as log10; 0 where there are none."""
     lab = _lab(picture)
     across, down = np.abs(np.diff(lab, axis=1)).sum(-1), np.abs(np.diff(lab, axis=0)).sum(-1)
@@ -61,7 +61,7 @@ def hatched(picture: Array, degrees: tuple[float, ...], periods: tuple[float, fl
 
     `periods` bound the distance between lines, in px.
     """
-    light = _fine(_lab(picture)[..., 0], 6.0)
+    light = _fine(_lab(picture)[..., 0], 8.0)
     window = np.outer(np.hanning(light.shape[0]), np.hanning(light.shape[1]))
     power = np.abs(np.fft.fft2(light * window)) ** 2
     fy, fx = np.meshgrid(*(np.fft.fftfreq(n) for n in light.shape), indexing="ij")
@@ -180,7 +180,7 @@ def broken(picture: Array, sigma: float = 1.5) -> float:
 
 
 IRON_RAMP = np.stack([np.interp(np.linspace(0, 6, 40), np.arange(7), IRON[:, c]) for c in range(3)], -1)
-CROSSED = partial(hatched, degrees=(45, -45), periods=(4.8, 8.5), spread=18)
+CROSSED = partial(hatched, degrees=(45, -45), periods=(0.75 * DIAGONAL, 1.3 * DIAGONAL), spread=18)
 FEATURES: dict[str, Feature] = {
     "oil painting": Feature("brush strokes along the forms", ((strokes, 0.58), (texture, 1.2), (busy, -0.22))),
     "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.9),)),
@@ -195,14 +195,16 @@ FEATURES: dict[str, Feature] = {
     "pen and ink drawing with cross-hatching": Feature(
         "crossed lines at 45 degrees", ((CROSSED, 0.3), (two_tone, 0.6))
     ),
-    "copper engraving": Feature("parallel lines that swell with the tone", ((dark_lines, 0.18), (light_lines, 0.18))),
+    "copper engraving": Feature(
+        "parallel lines that swell with the tone", ((CROSSED, 0.6), (dark_lines, 0.09), (light_lines, 0.09))
+    ),
     "woodcut (linocut)": Feature("black and paper, nothing between", ((two_tone, 0.85),)),
     "ukiyo-e woodblock print": Feature(
         "a dozen pigments", ((partial(near_palette, palette=PIGMENTS), 0.42), (strokes, 0.56))
     ),
-    "comic book": Feature("ink lines and dots every 8 px", ((dark_lines, 0.03), (repeats, 0.07))),
+    "comic book": Feature("ink lines and dots every 11 px", ((dark_lines, 0.03), (repeats, 0.11))),
     "anime (cel shading)": Feature("flat cels with fine lines", ((flat, 0.25), (dark_lines, 0.008), (two_tone, 0.2))),
-    "pop art with halftone dots": Feature("dots every 8 px", ((repeats, 0.055), (two_tone, 0.5))),
+    "pop art with halftone dots": Feature("dots every 11 px, at 45 degrees", ((repeats, 0.13), (two_tone, 0.4))),
     "pointillist painting": Feature("dots of other hues side by side", ((broken, 7.5),)),
     "impressionist painting": Feature("dabs of broken colour", ((broken, 5.0), (strokes, 0.5))),
     "swirling post-impressionist painting (van Gogh)": Feature(
@@ -215,10 +217,10 @@ FEATURES: dict[str, Feature] = {
     "pixel art": Feature("squares of 8 px", ((blocks, 0.7),)),
     "low-poly render": Feature("flat facets", ((flat, 0.4),)),
     "paper cut-out": Feature("few papers, with fibres", ((few_colours, 0.92), (texture, 1.1))),
-    "cross-stitch embroidery": Feature("a cross in every cell of 8 px", ((repeats, 0.35),)),
+    "cross-stitch embroidery": Feature("a cross in every cell of 12 px", ((partial(repeats, period=12), 0.35),)),
     "chalkboard drawing": Feature("light chalk strokes on a dark board", ((light_lines, 0.045), (grey, -14))),
     "blueprint": Feature(
-        "Prussian blue with a grid of 8 px", ((partial(hue_share, low=255, high=300, least=20), 0.7), (repeats, 0.09))
+        "Prussian blue with a grid", ((partial(hue_share, low=255, high=300, least=20), 0.7), (repeats, 0.11))
     ),
     "neon (cyberpunk)": Feature("bright tubes in the dark", ((chroma, 26), (dark, -45), (light_lines, 0.012))),
     "faded vintage photograph": Feature("no black, yellowed", ((no_black, 20), (warm, 8), (grey, -32))),

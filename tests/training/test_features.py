@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from training.features import FEATURES, blocks, dark_lines, hatched, repeats
 from training.renderings import render
+from training.renderings.media import TWO_CELLS
 from training.words import MEDIA
 
 from kinopaint import demo
@@ -55,14 +56,14 @@ def test_renderings_show_what_gives_the_medium_its_name(medium, photographs, pai
     assert medium == BROWN or not all(plain >= 0 for _, plain in margins), "photographs have it too"
 
 
-def test_a_pattern_of_eight_pixels_is_told_from_other_periods():
+def test_a_pattern_is_told_from_other_periods():
     y, x = np.mgrid[:96, :96]
 
     def waves(period):
         return np.repeat((128 + 60 * np.sin(2 * np.pi * (x + y) / period)).astype(np.uint8)[..., None], 3, -1)
 
-    assert repeats(waves(8)) > 0.9
-    assert repeats(waves(7)) < 0.2
+    assert repeats(waves(TWO_CELLS)) > 0.9
+    assert repeats(waves(13)) < 0.2
 
 
 def test_hatching_is_told_by_its_direction():
