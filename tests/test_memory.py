@@ -47,6 +47,13 @@ def test_a_ceiling_that_nothing_fits_under_is_refused_with_the_need():
     assert caught.value.code == "KP-SETTING-MEMORY"
 
 
+def test_pictures_that_must_go_together_count_whatever_the_load():
+    assert FOUND.peak(Load(1, 1), together=16) == FOUND.peak(Load(16, 1))
+    assert choose_load(FOUND, CPU, 1900, together=16) == Load(12, 2)
+    with pytest.raises(SettingsError, match="windows of fewer frames"):
+        choose_load(FOUND, CPU, 1850, together=16)
+
+
 def test_without_a_ceiling_free_memory_counts_and_the_smallest_is_tried(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 10**6)
     assert choose_load(FOUND, CPU, None) == Load()

@@ -377,8 +377,9 @@ def made_ready(job: Job, load: Load | None = None) -> Iterator[Ready]:
         )
         method = job.method(parts.recommended.get(job.method_name, {}))
         found = footprint(parts, sizes.padded[1], sizes.padded[0])
-        load = choose_load(found, parts.device, job.memory, load)
-        yield Ready(job, clip, under(load, parts), method, sizes, cuts, found.peak(load))
+        together = getattr(method, "together", 1)
+        load = choose_load(found, parts.device, job.memory, load, together=together)
+        yield Ready(job, clip, under(load, parts), method, sizes, cuts, found.peak(load, together))
 
 
 def painted_windows(

@@ -36,10 +36,10 @@ class Footprint:
     frame: int
     tile: int  # the same for a frame in tiles
 
-    def peak(self, load: Load) -> int:
-        """The predicted peak under a load."""
+    def peak(self, load: Load, together: int = 1) -> int:
+        """The predicted peak under a load, where `together` pictures at least go through the network in one call."""
         autoencoder = self.tile if load.tile else load.frames * self.frame
-        return self.held + max(self.fixed + load.samples * self.sample, autoencoder)
+        return self.held + max(self.fixed + max(load.samples, together) * self.sample, autoencoder)
 
 
 def footprint(parts: Components, height: int, width: int) -> Footprint:
@@ -72,9 +72,16 @@ def footprint(parts: Components, height: int, width: int) -> Footprint:
     return Footprint(held_memory(parts.device), max(one - slope, 0), slope, frame, min(tile, frame))
 
 
-def choose_load(found: Footprint, device: torch.device, ceiling: int | None, preferred: Load | None = None) -> Load:
+def choose_load(
+    found: Footprint,
+    device: torch.device,
+    ceiling: int | None,
+    preferred: Load | None = None,
+    *,
+    together: int = 1,
+) -> Load:
     """The largest load whose predicted peak fits. `preferred` is what an earlier run of the same job has chosen: it
-    stays, unless a ceiling forbids.
+    stays, unless a ceiling forbids. `together` pictures at least go through the network in one call.
 
     Without a `ceiling` (bytes) four fifths of the free memory may be used, and where even the smallest load seems too
     much it is tried. Raises SettingsError (KP-SETTING-MEMORY) if it does not fit under a ceiling.
@@ -84,17 +91,18 @@ def choose_load(found: Footprint, device: torch.device, ceiling: int | None, pre
     load: Load | None = preferred or _FIRST.get(device.type, Load())
     limit = ceiling if ceiling is not None else found.held + int(_SHARE * free_memory(device))
     smallest = load
-    while load is not None and found.peak(load) > limit:
+    while load is not None and found.peak(load, together) > limit:
         smallest, load = load, load.smaller()
     if load is not None:
         return load
     assert smallest is not None
     if ceiling is not None:
+        least = found.peak(smallest, together)
         raise SettingsError(
             "KP-SETTING-MEMORY",
-            f"{ceiling / 1e6:.0f} MB are allowed, the smallest load needs about {found.peak(smallest) / 1e6:.0f} MB",
+            f"{ceiling / 1e6:.0f} MB are allowed, the smallest load needs about {least / 1e6:.0f} MB",
             where="--memory",
-            fix="allow more, or use a smaller --work-size",
+            fix="allow more, use a smaller --work-size" + (", or --windows of fewer frames" if together > 1 else ""),
         )
     return smallest
 

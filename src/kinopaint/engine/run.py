@@ -54,7 +54,9 @@ class ChainedMethod(Protocol[Shared, Carry]):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is. Within a window, `step` of `steps` denoising steps are done."""
+    """How far a run is. Within a window, `step` of `steps` denoising steps are done; for methods that go through them
+    more than once, and say so by an attribute `predictions`, so many of their calls of the network.
+    """
 
     window: int
     frames_done: int
@@ -111,7 +113,7 @@ def stylize_windows(
 
     def run(window: Window) -> tuple[Frames, Any, Fault | None]:
         autoencoder = WatchedAutoencoder(parts.autoencoder)
-        watched = replace(_watched(parts, window, clip, on_progress), autoencoder=autoencoder)
+        watched = replace(_watched(parts, method, window, clip, on_progress), autoencoder=autoencoder)
         if chained:
             before = chained.start(shared) if window.opens_shot else carry
             result, following = chained.stylize(window, shared, before, watched)
@@ -142,7 +144,7 @@ def stylize_windows(
                         "KP-MEMORY",
                         f"out of memory with {parts.load}",
                         where=_named(window.fresh_numbers),
-                        fix="use a smaller --work-size",
+                        fix="use a smaller --work-size, or --windows of fewer frames",
                     ) from error
             parts = under(smaller, parts)  # after the handler: the traceback held what had been computed
             changes.append(str(smaller))
@@ -179,17 +181,19 @@ def _named(numbers: Sequence[int]) -> str:
     return f"frame{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
-def _watched(parts: Components, window: Window, clip: Clip, on_progress: OnProgress | None) -> Components:
+def _watched(parts: Components, method: Any, window: Window, clip: Clip, on_progress: OnProgress | None) -> Components:
     if on_progress is None:
         return parts
     done, fresh = window.fresh_numbers[0], len(window.fresh_numbers)
-    return replace(
-        parts,
-        backbone=_Watched(
-            parts.backbone,
-            lambda step: on_progress(Progress(window.index, done, clip.count, step.index + 1, step.count, fresh)),
-        ),
-    )
+    calls, expected = 0, getattr(method, "predictions", None)
+
+    def report(step: Step) -> None:
+        nonlocal calls
+        calls += 1
+        at, of = (calls, expected) if expected else (step.index + 1, step.count)
+        on_progress(Progress(window.index, done, clip.count, at, of, fresh))
+
+    return replace(parts, backbone=_Watched(parts.backbone, report))
 
 
 class _Watched:
