@@ -88,6 +88,7 @@ def test_probe_of_nothing_is_an_input_error(kinopaint, tmp_path):
 
 def test_methods_lists_and_describes(kinopaint):
     assert "style-a-video" in kinopaint("methods").out
+    assert "pictures through the network per frame" in kinopaint("methods", "pix2video").out
     ran = kinopaint("methods", "style-a-video")
     assert "2305.05464" in ran.out
     assert "--s-text" in ran.out

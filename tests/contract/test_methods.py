@@ -1,6 +1,7 @@
 """What holds for every registered method, on the tiny model."""
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -10,12 +11,13 @@ from kinopaint.methods import available_methods, get_method
 from kinopaint.types import Clip, Prompt, WindowPlan
 
 METHODS = available_methods()
+WITH_NOISE = {"pix2video": {"fresh_noise": 0.5}}  # methods that draw none by default
 
 
-def few_steps(name):
+def few_steps(name, **fields):
     kind = get_method(name)
     names = {field.name for field in dataclasses.fields(kind)}
-    return kind(**({"num_inference_steps": 2} if "num_inference_steps" in names else {}))
+    return kind(**({"num_inference_steps": 2} if "num_inference_steps" in names else {}), **fields)
 
 
 def run(method, frames, parts, seed=0):
@@ -43,6 +45,14 @@ def test_presets_name_fields(name):
         assert set(preset) <= names
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_it_says_what_it_costs(name):
+    kind = get_method(name)
+    told = f"{getattr(kind(), 'cost', '')} {sys.modules[kind.__module__].__doc__}"
+    assert "through the network" in told
+    assert "emory" in told
+
+
 @pytest.mark.parametrize("model", ["epsilon", "v_prediction", "tiny"])
 @pytest.mark.parametrize("name", METHODS)
 def test_frames_come_back_finite_in_number_and_size(name, model, loaded, frames):
@@ -53,7 +63,7 @@ def test_frames_come_back_finite_in_number_and_size(name, model, loaded, frames)
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_seed_decides_everything(name, parts, frames):
-    method = few_steps(name)
+    method = few_steps(name, **WITH_NOISE.get(name, {}))
     first = run(method, frames, parts, seed=1)
     assert torch.equal(first, run(method, frames, parts, seed=1))
     assert not torch.equal(first, run(method, frames, parts, seed=2))

@@ -35,6 +35,7 @@ def run(given: argparse.Namespace) -> int:
         found = {
             name: {
                 "about": about(cls),
+                "cost": getattr(cls(), "cost", ""),
                 "presets": {preset: dict(values) for preset, values in getattr(cls, "presets", {}).items()},
                 "fields": {
                     field.name: {"option": option(field.name), "default": _plain(default_of(field)), **_metadata(field)}
@@ -49,7 +50,10 @@ def run(given: argparse.Namespace) -> int:
             print(f"{name:<20} {about(cls).splitlines()[0]}")
     else:
         cls = classes[given.name]
-        print(f"{given.name}\n\n{about(cls)}\n\nsettings (also as keyword arguments in Python)")
+        print(f"{given.name}\n\n{about(cls)}\n")
+        if cost := getattr(cls(), "cost", ""):  # methods of other packages need not tell
+            print(f"cost\n  {cost}\n")
+        print("settings (also as keyword arguments in Python)")
         for field in dataclasses.fields(cls):
             print(f"  {option(field.name):<18} {describe_field(field)}")
         for preset, values in getattr(cls, "presets", {}).items():

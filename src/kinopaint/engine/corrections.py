@@ -111,3 +111,19 @@ def clean_edited(denoise: Denoiser, edit: CleanEdit) -> Denoiser:
         return noise if edited is clean else (latents - step.alpha * edited) / step.sigma
 
     return act
+
+
+class CleanEstimate:
+    """The clean latents that the latest prediction sees, for hooks that act after the step."""
+
+    latest: Tensor
+
+    def watching(self, denoise: Denoiser) -> Denoiser:
+        """`denoise` as it is, looked over the shoulder."""
+
+        def look(latents: Latents, step: Step) -> Latents:
+            noise = denoise(latents, step)
+            self.latest = clean_estimate(latents, noise, step)
+            return noise
+
+        return look

@@ -25,6 +25,11 @@ def noised(clean: Latents, noise: Float[Tensor, "*#branch #frame channel height 
     return step.alpha * clean + step.sigma * noise
 
 
+def noise_in(latents: Latents, clean: Latents, step: Step) -> Latents:
+    """The noise that `noised` has put on `clean` to make `latents`, where `step` starts."""
+    return (latents - step.alpha * clean) / step.sigma
+
+
 def ddim_step(latents: Latents, noise: Latents, step: Step) -> Latents:
     """The deterministic DDIM move (arXiv:2010.02502, eq. 12 with sigma_t = 0)."""
     return step.next_alpha * clean_estimate(latents, noise, step) + step.next_sigma * noise

@@ -6,9 +6,10 @@ from kinopaint.methods._registry import available_methods, get_method
 
 if TYPE_CHECKING:
     from kinopaint.methods.fresco import Fresco
+    from kinopaint.methods.pix2video import Pix2Video
     from kinopaint.methods.style_a_video import StyleAVideo
 
-__all__ = ["Fresco", "StyleAVideo", "available_methods", "get_method"]
+__all__ = ["Fresco", "Pix2Video", "StyleAVideo", "available_methods", "get_method"]
 
 
 def __getattr__(name: str) -> Any:

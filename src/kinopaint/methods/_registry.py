@@ -9,6 +9,7 @@ from kinopaint.errors import SettingsError, did_you_mean
 GROUP = "kinopaint.methods"
 BUILT_IN = {
     "fresco": "kinopaint.methods.fresco:Fresco",
+    "pix2video": "kinopaint.methods.pix2video:Pix2Video",
     "style-a-video": "kinopaint.methods.style_a_video:StyleAVideo",
 }
 

@@ -219,6 +219,21 @@ class StyleAVideo:
                 fix="use pilot=image or pilot=null, or text_branch=joint",
             )
 
+    @property
+    def cost(self) -> str:
+        """In words, for these settings."""
+        masked = self.s_mask if self.mask_mode != "sag" else 0.0
+        joint = self.text_branch == "joint"
+        content = self.s_image - self.s_text if joint else self.s_image
+        nothing = 1 - content - self.s_text - masked
+        branches = sum(abs(weight) > 1e-9 for weight in (nothing, content, self.s_text, self.s_mask))
+        steps = int(self.num_inference_steps * self.strength)
+        more = f", and {-(-steps // self.clip_every)} gradients of the CLIP step" if self.clip_strength else ""
+        return (
+            f"{steps * branches} pictures through the network per frame ({branches} branches, {steps} steps{more}); "
+            "any number of them at once, as memory allows"
+        )
+
     def prepare(self, clip: Clip, prompt: Prompt, parts: Components) -> Shared:
         """Raises ModelError: KP-MODEL-NO-IMAGE for settings that need a network which takes the frame,
         KP-MODEL-NO-IMAGE-ENCODER if the CLIP step is asked for and the model has no image tower,
