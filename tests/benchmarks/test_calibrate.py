@@ -92,15 +92,16 @@ def test_the_plain_mixture_is_the_best_that_keeps_the_words():
 
 
 def test_a_part_helps_if_content_is_more_than_plain_scales_give_at_the_same_words():
-    def setting(group, name, prompt, content, spread=(0.01, -0.01, 0.01, -0.01), place=0.5):
+    def setting(group, name, prompt, content, spread=(0.01, -0.01, 0.01, -0.01), place=0.5, apart=0.0):
         own = [content + each for each in spread]
-        return of(group, name, "{}", pro_con=[prompt] * 4, content=own, edge_f1=[place] * 4)
+        places = [place + each for each in (apart, -apart, apart, -apart)]
+        return of(group, name, "{}", pro_con=[prompt] * 4, content=own, edge_f1=places)
 
     rows = [*setting(*calibrate.BASELINE, 0.2, 0.5), *setting("scales", "faithful", 0.1, 0.7)]
     rows += [*setting("clip", "good", 0.15, 0.65), *setting("clip", "along the curve", 0.15, 0.6)]
     rows += [*setting("clip", "luck", 0.15, 0.65, spread=(0.4, -0.2, 0.0, -0.2)), *setting("clip", "worse", 0.2, 0.4)]
     rows += [*setting("clip", "contours", 0.2, 0.5, place=0.6), *setting("clip", "all style", 0.3, 0.4)]
-    rows += setting("clip", "fools the tower", 0.15, 0.75, place=0.3)
+    rows += setting("clip", "fools the tower", 0.15, 0.75, place=0.4, apart=0.01)
     table, best = calibrate.worth(rows, "clip")
     assert best == "contours"
     verdicts = {line.split(" | ")[0].strip("| "): line.split(" | ")[-1].strip(" |") for line in table[2:]}

@@ -36,6 +36,9 @@ def test_a_contour_between_equally_bright_colours_counts():
     frame[:, 0, :, :12] = 0.5
     frame[:, 1, :, 12:] = 0.5
     assert lines(frame)[..., 11:13].min() > 0.8
+    faint = torch.zeros(1, 3, 24, 24)
+    faint[:, 2, :, 12:] = 0.3
+    assert lines(faint)[..., 11:13].min() > 0.5
 
 
 def test_noise_of_a_sensor_leaves_no_lines_and_moves_the_others_little(step_edge):
