@@ -198,7 +198,7 @@ FEATURES: dict[str, Feature] = {
     "copper engraving": Feature(
         "parallel lines that swell with the tone", ((CROSSED, 0.6), (dark_lines, 0.09), (light_lines, 0.09))
     ),
-    "woodcut (linocut)": Feature("black and paper, nothing between", ((two_tone, 0.85),)),
+    "woodcut (linocut)": Feature("black and paper, nothing between", ((two_tone, 0.8),)),
     "ukiyo-e woodblock print": Feature(
         "a dozen pigments", ((partial(near_palette, palette=PIGMENTS), 0.42), (strokes, 0.56))
     ),
@@ -212,21 +212,23 @@ FEATURES: dict[str, Feature] = {
     ),
     "cubist painting": Feature("planes with straight shaded cuts", ((strokes, 0.6), (texture, 2.0), (busy, -0.26))),
     "expressionist painting": Feature("wild colour in bold strokes", ((chroma, 19), (broken, 4.2), (strokes, 0.55))),
-    "mosaic of tiles": Feature("dark joints between small tiles", ((partial(dark_lines, width=5, depth=12), 0.24),)),
-    "stained glass window": Feature("black lead lines", ((dark_lines, 0.12),)),
-    "pixel art": Feature("squares of 8 px", ((blocks, 0.7),)),
+    "mosaic of tiles": Feature("dark joints between small tiles", ((partial(dark_lines, width=5, depth=12), 0.15),)),
+    "stained glass window": Feature("black lead lines", ((partial(dark_lines, width=9, depth=20), 0.14),)),
+    "pixel art": Feature("squares of 8 px", ((blocks, 0.3),)),
     "low-poly render": Feature("flat facets", ((flat, 0.4),)),
     "paper cut-out": Feature("few papers, with fibres", ((few_colours, 0.92), (texture, 1.1))),
-    "cross-stitch embroidery": Feature("a cross in every cell of 12 px", ((partial(repeats, period=12), 0.35),)),
+    "cross-stitch embroidery": Feature("a cross in every cell of 12 px", ((partial(repeats, period=12), 0.2),)),
     "chalkboard drawing": Feature("light chalk strokes on a dark board", ((light_lines, 0.045), (grey, -14))),
     "blueprint": Feature(
         "Prussian blue with a grid", ((partial(hue_share, low=255, high=300, least=20), 0.7), (repeats, 0.11))
     ),
-    "neon (cyberpunk)": Feature("bright tubes in the dark", ((chroma, 26), (dark, -45), (light_lines, 0.012))),
+    "neon (cyberpunk)": Feature(
+        "bright tubes in the dark", ((chroma, 26), (dark, -45), (partial(light_lines, width=9, depth=18), 0.03))
+    ),
     "faded vintage photograph": Feature("no black, yellowed", ((no_black, 20), (warm, 8), (grey, -32))),
-    "film noir": Feature("grey and dark", ((grey, -2), (dark, -68))),
+    "film noir": Feature("grey and dark", ((grey, -6), (dark, -68))),
     "art deco poster": Feature("ten inks", ((partial(near_palette, palette=DECO), 0.42), (strokes, 0.65))),
-    "thermal camera image": Feature("the iron palette", ((partial(near_palette, palette=IRON_RAMP), 0.85),)),
+    "thermal camera image": Feature("the iron palette", ((partial(near_palette, palette=IRON_RAMP, reach=18), 0.85),)),
     "gold-leaf decorative painting (Klimt)": Feature(
         "gold leaf", ((partial(hue_share, low=60, high=100, least=25), 0.2),)
     ),

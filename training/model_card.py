@@ -41,7 +41,8 @@ def read(file: Path) -> tuple[Figures, dict[str, tuple[str, float]]]:
                 found.setdefault(row["kind"], {}).setdefault(row["name"], {})[row["figure"]] = float(row["value"])
     for kind in ("medium", "mood"):
         for figures in found.get(kind, {}).values():
-            figures["structure"] = figures["ssim"] / max(figures["ssim_photo"], 1e-3)
+            if "ssim" in figures:
+                figures["structure"] = figures["ssim"] / max(figures["ssim_photo"], 1e-3)
             if figures.get("e_warp_generator"):
                 figures["instability"] = figures["e_warp"] / figures["e_warp_generator"]
     return found, run

@@ -8,10 +8,28 @@ from training.renderings import render
 from training.renderings.media import TWO_CELLS
 from training.words import MEDIA
 
+import kinopaint
 from kinopaint import demo
+from kinopaint.models import mini_path
+from kinopaint.styles import known_styles
 
 SIZE = 192
 BROWN = "gold-leaf decorative painting (Klimt)"  # a wooden table and a red cat are as golden as it is
+
+# media that the shipped model has learnt so well that two small pictures in eight steps show it
+MASTERED = (
+    "pencil sketch",
+    "charcoal drawing",
+    "copper engraving",
+    "woodcut (linocut)",
+    "ukiyo-e woodblock print",
+    "mosaic of tiles",
+    "stained glass window",
+    "pixel art",
+    "cross-stitch embroidery",
+    "blueprint",
+    "film noir",
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +72,27 @@ def test_renderings_show_what_gives_the_medium_its_name(medium, photographs, pai
     assert any(drawn >= 0 for drawn, _ in margins), (feature.what, margins)
     assert all(drawn > plain for drawn, plain in margins), (feature.what, margins)
     assert medium == BROWN or not all(plain >= 0 for _, plain in margins), "photographs have it too"
+
+
+@pytest.mark.skipif(not (mini_path() / "unet").exists(), reason="this checkout carries no embedded weights")
+@pytest.mark.parametrize("medium", MASTERED)
+def test_pictures_of_the_shipped_model_show_what_gives_the_medium_its_name(medium, photographs, mini):
+    parts, method = mini
+    if medium not in {style.name for style in known_styles() if style.trained}:
+        pytest.skip("the shipped weights were not trained on it")
+    painted = list(kinopaint.stylize_frames(photographs, medium, method=method, parts=parts))
+    margins = [
+        (FEATURES[medium].margin(a), FEATURES[medium].margin(b)) for a, b in zip(painted, photographs, strict=True)
+    ]
+    assert any(made >= 0 for made, _ in margins), (FEATURES[medium].what, margins)
+    assert all(made > plain for made, plain in margins), (FEATURES[medium].what, margins)
+
+
+@pytest.fixture(scope="module")
+def mini():
+    parts = kinopaint.load_model("mini", device="cpu", dtype="float32")
+    fields = {**parts.recommended.get("style-a-video", {}), "num_inference_steps": 8, "temporal": "identity"}
+    return parts, kinopaint.methods.StyleAVideo(**fields)
 
 
 def test_a_pattern_is_told_from_other_periods():
