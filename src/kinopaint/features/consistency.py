@@ -5,7 +5,7 @@ a decoder block so that neighbouring frames agree along the source's flow, and s
 to itself, place by place, as the source frame is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kinopaint.engine.interventions import FeatureCall, FeatureHook
 from kinopaint.errors import ShapeError
-from kinopaint.features.self_similarity import self_similarity_distance, unit_rows
+from kinopaint.features.self_similarity import UnitRows, self_similarity_slope, unit_rows
 from kinopaint.flow.differences import Differences, differences_along
 from kinopaint.flow.ring import FlowRing
 from kinopaint.latents.statistics import adain
@@ -63,9 +63,12 @@ class Consistency:
         branches, frames, channels, height, width = feature.shape
         moving = feature.detach().float().permute(1, 3, 4, 0, 2).reshape(-1, branches * channels).clone()
         apart = differences_along(ring, height, width, cyclic=self.cyclic)
+        wanted = [[unit_rows(frame, self.most_cells) for frame in branch] for branch in reference]
         adam = torch.optim.Adam([moving], lr=self.learning_rate)
         for _ in range(self.iterations):
-            moving.grad = self._temporal_gradient(moving, apart) + self._spatial_gradient(moving, reference)
+            moving.grad = self._temporal_gradient(moving, apart) + self._spatial_gradient(
+                moving, wanted, (height, width)
+            )
             adam.step()
         result = moving.view(frames, height, width, branches, channels).permute(3, 0, 4, 1, 2)
         return adain(result, feature).to(feature.dtype)
@@ -78,24 +81,24 @@ class Consistency:
         compared = moving.numel() * apart.pairs / apart.frames
         return slope.mul_(self.temporal_weight / compared if self.mean else self.temporal_weight)
 
-    def _spatial_gradient(self, moving: Cells, reference: Feature) -> Cells:
-        """Of spatial_weight · L_spat."""
+    def _spatial_gradient(self, moving: Cells, wanted: Sequence[Sequence[UnitRows]], size: tuple[int, int]) -> Cells:
+        """Of spatial_weight · L_spat; `wanted` has the source's rows of each branch and frame."""
         gradient = torch.zeros_like(moving)
-        if not self.spatial_weight:
-            return gradient
-        branches, frames, channels, height, width = reference.shape
+        branches, frames = len(wanted), len(wanted[0])
         ours, theirs = (
-            cells.view(frames, height, width, branches, channels).permute(3, 0, 4, 1, 2) for cells in (moving, gradient)
-        )
-        for branch in range(branches):
+            cells.view(frames, *size, branches, -1).permute(3, 0, 4, 1, 2) for cells in (moving, gradient)
+        )  # branch frame channel height width
+        for branch in range(branches if self.spatial_weight else 0):
             for frame in range(frames):
                 with torch.enable_grad():
                     own = ours[branch, frame].detach().requires_grad_()
-                    rows, wanted = unit_rows(own, self.most_cells), unit_rows(reference[branch, frame], self.most_cells)
-                    distance = self_similarity_distance(rows, wanted, norm=self.spatial_norm, precision=self.precision)
-                    (slope,) = torch.autograd.grad(distance, own)
+                    rows, source = unit_rows(own, self.most_cells), wanted[branch][frame]
+                    slope = self_similarity_slope(
+                        rows.detach(), source, norm=self.spatial_norm, precision=self.precision
+                    )
+                    (found,) = torch.autograd.grad(rows, own, slope)
                 share = 1 / (len(rows) ** 2 * branches * frames) if self.mean else 1.0
-                theirs[branch, frame] = slope.mul_(self.spatial_weight * share)
+                theirs[branch, frame] = found.mul_(self.spatial_weight * share)
         return gradient
 
 
