@@ -68,10 +68,12 @@ PROFILES = {
         yields=True,
         cache_every=2,
     ),
-    "fast": Profile("8 steps, no gradient", {**_FEW, "num_inference_steps": 8, "clip_strength": 0.0}),
+    "fast": Profile(
+        "8 steps, no gradient", {**_FEW, "num_inference_steps": 8, "clip_strength": 0.0, "optimise_iterations": 0}
+    ),
     "live": Profile(
         "4 steps, no gradient, no mask, the small decoder if there is one",
-        {**_FEW, "num_inference_steps": 4, "clip_strength": 0.0, "s_mask": 0.0},
+        {**_FEW, "num_inference_steps": 4, "clip_strength": 0.0, "s_mask": 0.0, "optimise_iterations": 0},
         small_decoder=True,
     ),
 }

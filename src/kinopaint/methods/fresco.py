@@ -8,9 +8,9 @@ one of the window before. The frames between keyframes follow the source's motio
 Diffusion's kind will do; what holds the structure is the image slot where the network has one, else a ControlNet.
 
 Cost per keyframe, with the defaults and 2 branches: 16 calls on windows of 8 (15 steps and the reference pass), that is
-32 pictures through the network, times 8/6 for the anchors; the optimisation adds 1.2 times the work of the two thirds
-of the steps in which it acts. Memory grows with the window: at 512 x 512 about 9 MB per keyframe and branch for the
-reference in half precision, 40 MB for queries and keys, and 42 MB for the optimiser in the largest block.
+32 pictures through the network, times 8/6 for the anchors; the optimisation adds 1.4 times the work of the two thirds
+of the steps in which it acts, at 512 x 512. Memory grows with the window: there, for each keyframe and branch, about
+9 MB for the reference's features in half precision, 28 MB for queries and keys, 70 MB for the optimiser.
 
 Differences from the paper and its code: the autoencoder's mode is encoded, not a sample; keyframes of a long shot are
 chosen stretch by stretch; maps of more than 64 x 64 cells are averaged before they are compared with themselves; what
