@@ -7,11 +7,6 @@ optimised for both before it goes on. Windows are tied together by two anchors, 
 one of the window before. The frames between keyframes follow the source's motion. Anything with a U-Net of Stable
 Diffusion's kind will do; what holds the structure is the image slot where the network has one, else a ControlNet.
 
-Cost per keyframe, with the defaults and 2 branches: 16 calls on windows of 8 (15 steps and the reference pass), that is
-32 pictures through the network, times 8/6 for the anchors; the optimisation adds 1.4 times the work of the two thirds
-of the steps in which it acts, at 512 x 512. Memory grows with the window: there, for each keyframe and branch, about
-9 MB for the reference's features in half precision, 28 MB for queries and keys, 70 MB for the optimiser.
-
 Differences from the paper and its code: the autoencoder's mode is encoded, not a sample; keyframes of a long shot are
 chosen stretch by stretch; maps of more than 64 x 64 cells are averaged before they are compared with themselves; what
 stands still takes the place of a saliency network; flow and blending take that of an external synthesis. See
@@ -141,6 +136,29 @@ class Fresco:
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+    @property
+    def predictions(self) -> int:
+        """Calls of the network for a window: the steps that are made, and the reference pass."""
+        return int(self.num_inference_steps * self.strength) + 1
+
+    @property
+    def together(self) -> int:
+        """Pictures of one call, with and without words."""
+        return 2 * self.windows.size
+
+    @property
+    def cost(self) -> str:
+        """In words, for these settings."""
+        calls, size, iterations = self.predictions, self.windows.size, self.optimise_iterations
+        early = max(0, calls - 1 - self.num_inference_steps + round(self.num_inference_steps * self.optimise_until))
+        return (
+            f"{2 * calls * size / (size - 2):.0f} pictures through the network per keyframe ({calls} calls on windows "
+            f"of {size}, 2 of them known), none for the frames between; in {early} of {calls - 1} steps {iterations} "
+            f"iterations of feature optimisation, {0.068 * iterations:.1f} times the network's work on Stable "
+            f"Diffusion 1.5 at 512 x 512; memory of {self.together} pictures in one call, and about 100 MB more for "
+            "each of these at that size; between windows 2 frames' latents at every noise level"
+        )
 
     def prepare(self, clip: Clip, prompt: Prompt, parts: Components) -> Shared:
         nothing, words = encode_prompt(prompt, parts)
