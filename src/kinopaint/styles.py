@@ -104,9 +104,7 @@ def nearest(words: str, text_encoder: Any, styles: Sequence[Style] | None = None
     """Every style by how near it is to `words`, the nearest first; a style counts by its nearest phrasing."""
     listed = known_styles() if styles is None else styles
     texts = [
-        (text, place)
-        for place, style in enumerate(listed)
-        for text in dict.fromkeys((style.name, *style.phrases, *style.also))
+        (text, place) for place, style in enumerate(listed) for text in dict.fromkeys((style.name, *style.phrases))
     ]
     embedded = _embedded([words, *(text for text, _ in texts)], text_encoder)
     best = [-1.0] * len(listed)

@@ -164,7 +164,8 @@ class Lexicon:
         words = words_of(rest)
         if not words:
             words, strength = words_of(text), ""
-        evidence = {name: self._evidence(words, phrases) for name, phrases in self._phrases.items()}
+        places = {part: near for part in self._weights if (near := _place(part, words))}
+        evidence = {name: self._evidence(len(words), phrases, places) for name, phrases in self._phrases.items()}
 
         def best(names: Iterable[str], count: int = 6) -> list[str | None]:
             return [None, *sorted(names, key=lambda name: -sum(evidence[name]))[:count]]
@@ -188,22 +189,31 @@ class Lexicon:
         exact = set(words) <= known and strength in text.lower()
         return replace(found, exact=exact)
 
-    def _evidence(self, words: Sequence[str], phrases: Sequence[tuple[str, ...]]) -> list[float]:
-        """What each word tells for a style: its weight, more of it the more of a phrase is there.
+    def _evidence(
+        self, count: int, phrases: Sequence[tuple[str, ...]], places: Mapping[str, tuple[float, int]]
+    ) -> list[float]:
+        """What each of `count` words tells for a style: its weight, more of it the more of a phrase is there.
 
-        A word of a longer phrase alone tells little: a floor is no mosaic, though "ancient mosaic floor" is one.
+        `places`: how near each word of the lexicon is to which of the words. A word of a longer phrase alone tells
+        little: a floor is no mosaic, though "ancient mosaic floor" is one.
         """
-        told = [0.0] * len(words)
+        told = [0.0] * count
         for phrase in phrases:
-            places: dict[int, float] = {}
-            for part in phrase:
-                near, place = max(((alike(word, part), i) for i, word in enumerate(words)), default=(0.0, -1))
-                if near:
-                    places[place] = max(places.get(place, 0.0), near * self._weights[part])
-            share = sum(places.values()) / sum(self._weights[part] for part in phrase)
-            for place, weight in places.items():
-                told[place] = max(told[place], weight * (1.5 if len(places) == len(phrase) else 0.2 + 0.7 * share))
+            found: dict[int, float] = {}
+            for near, place, part in ((*places[part], part) for part in phrase if part in places):
+                found[place] = max(found.get(place, 0.0), near * self._weights[part])
+            if not found:
+                continue
+            share = sum(found.values()) / sum(self._weights[part] for part in phrase)
+            for place, weight in found.items():
+                told[place] = max(told[place], weight * (1.5 if len(found) == len(phrase) else 0.2 + 0.7 * share))
         return told
+
+
+def _place(part: str, words: Sequence[str]) -> tuple[float, int] | None:
+    """How near the nearest of `words` is to `part`, and which it is; None if none is."""
+    near, place = max((alike(word, part), i) for i, word in enumerate(words)) if words else (0.0, -1)
+    return (near, place) if near else None
 
 
 def _strength(text: str) -> tuple[str, str]:
