@@ -45,6 +45,7 @@ def test_a_ceiling_that_nothing_fits_under_is_refused_with_the_need():
     with pytest.raises(SettingsError, match="smallest load needs") as caught:
         choose_load(FOUND, CPU, 1100)
     assert caught.value.code == "KP-SETTING-MEMORY"
+    assert caught.value.fix == "allow that much, or use a --work-size with 67% of the pixels or fewer"
 
 
 def test_pictures_that_must_go_together_count_whatever_the_load():
@@ -88,6 +89,38 @@ def test_the_load_is_in_the_recipe_and_the_error_of_the_plan_is_told(clip, model
     assert done["expected_memory"] > 0
     assert done["memory"] > 0
     assert done["expected_seconds"] > 0
+
+
+def test_the_peak_is_in_the_recipe_and_more_than_was_allowed_is_said(clip, model_folder, tmp_path, monkeypatch):
+    run = {"model": model_folder, "steps": 1, "memory": "64GB"}
+    events = []
+    told = kinopaint.stylize(clip, "oil", tmp_path / "a.mp4", **run, progress=events.append).recipe["memory"]
+    assert told["ceiling"] == 64 * 10**9
+    assert 0.3 < told["planned"] / told["measured"] < 2
+    assert not any("peak of memory" in event.get("message", "") for event in events)
+    monkeypatch.setattr("kinopaint.api.peak_memory", lambda device: 65 * 10**9)
+    result = kinopaint.stylize(clip, "oil", tmp_path / "b.mp4", **run, progress=events.append)
+    assert result.recipe["memory"]["measured"] == 65 * 10**9
+    (note,) = (event["message"] for event in events if "peak of memory" in event.get("message", ""))
+    assert note == "the peak of memory was 65000 MB, more than the 64000 MB of --memory"
+
+
+def test_a_ceiling_below_what_the_model_holds_is_refused_before_the_work(clip, model_folder, tmp_path):
+    with pytest.raises(SettingsError, match="KP-SETTING-MEMORY") as caught:
+        kinopaint.stylize(clip, "oil", tmp_path / "a.mp4", model=model_folder, memory="50MB")
+    assert caught.value.fix == "allow that much, or use a smaller model: its weights alone take more"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_kernels_take_besides_their_results_counts(parts, monkeypatch):
+    """Where the system tells, by how the process grew; else by a factor."""
+    grown = footprint(parts, 32, 48)
+    monkeypatch.setattr(memory, "_peak", lambda device: 0)  # as if it did not grow
+    least = footprint(parts, 32, 48)
+    assert least.frame <= grown.frame <= memory._MOST_SCRATCH * least.frame
+    monkeypatch.setattr(memory, "_restart_peak", lambda device: False)
+    assert footprint(parts, 32, 48).frame == memory._SCRATCH * least.frame
+    assert footprint(parts, 32, 48, window=9).besides > footprint(parts, 32, 48, window=1).besides
 
 
 def test_a_run_that_ran_out_of_memory_goes_on_where_it_was(clip, model_folder, tmp_path, monkeypatch):

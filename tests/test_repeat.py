@@ -55,7 +55,7 @@ def test_the_frames_are_identical_and_the_recipe_says_the_same(made, model_folde
     assert done.output == tmp_path / "out-again.mkv"
     assert same(done.output, decoded(first))
     before = read_recipe(first)
-    apart = {"given", "delivery"}
+    apart = {"given", "delivery", "memory"}
     assert {key: value for key, value in done.recipe.items() if key not in apart} == {
         key: value for key, value in before.items() if key not in apart
     }
@@ -87,6 +87,54 @@ def test_a_method_of_the_package_repeats_itself(original, model_folder, tmp_path
     words = ["again", tmp_path / "a.mkv", "-o", tmp_path / "b.mkv", "--model", model_folder, "--progress", "none"]
     assert main([*map(str, words)]) == 0
     assert same(tmp_path / "b.mkv", decoded(tmp_path / "a.mkv"))
+
+
+def test_as_much_is_computed_at_once_as_then(original, model_folder, tmp_path, monkeypatch):
+    """Another batch rounds otherwise: what is free now does not count."""
+    clip = shutil.copy(original, tmp_path / "clip.mp4")
+    settings = {"model": model_folder, "steps": 1, "end": "0.3", "codec": "ffv1", "progress": lambda event: None}
+    monkeypatch.setattr("kinopaint.memory.free_memory", lambda device: 10)
+    first = kinopaint.stylize(clip, "oil", tmp_path / "a.mkv", **settings)
+    assert first.recipe["load"] == "1 samples, 1 frames at once, tiles of 256 pixels"
+    monkeypatch.setattr("kinopaint.memory.free_memory", lambda device: 10**12)
+    done = again(tmp_path / "a.mkv", model=model_folder)
+    assert done.recipe["load"] == first.recipe["load"]
+    assert same(done.output, decoded(tmp_path / "a.mkv"))
+
+
+def test_what_was_put_on_the_model_must_be_the_same(
+    clip,
+    model_folder,
+    model_folders,
+    trail,  # noqa: F811
+    in_this_process,
+    tmp_path,
+):
+    first, run = tmp_path / "out.mkv", {"method": "trail", "model": model_folder, "dtype": "float32"}
+    kinopaint.stylize(clip, "oil", first, vae=model_folder / "vae", progress=lambda event: None, **run)
+    with pytest.raises(ModelError, match="KP-MODEL-OTHER") as caught:
+        again(first, model=model_folder)
+    assert "--vae" in caught.value.fix
+    trail.painted.clear()
+    with pytest.raises(ModelError, match="contents, weights or order differ"):
+        again(first, model=model_folder, vae=model_folders["v_prediction"] / "vae")
+    assert trail.painted == []
+    words = ["again", first, "--model", model_folder, "--vae", model_folder / "vae", "--progress", "none"]
+    assert main([*map(str, words)]) == 0
+    assert same(tmp_path / "out-again.mkv", decoded(first))
+
+
+def test_memory_that_ran_out_then_is_said(made, model_folder):
+    first = made("out.gif")
+    beside = first.with_name("out.gif.json")
+    recipe = json.loads(beside.read_text())
+    recipe["fallbacks"] = [{"frame": 2, "step": "12 samples, 2 frames at once"}, {"frame": 4, "step": "float32"}]
+    beside.write_text(json.dumps(recipe))
+    told = []
+    kinopaint.again(first, model=model_folder, progress=told.append)
+    (note,) = (event["message"] for event in told if "memory ran out" in event.get("message", ""))
+    assert "at frame 2" in note
+    assert "12 samples" in note
 
 
 def test_another_source_or_none_is_refused(made, clip, model_folder, tmp_path):
@@ -168,6 +216,7 @@ def changed(recipe, *keys, value):
         lambda recipe: changed(recipe, "source", "name", value="../clip.mp4"),
         lambda recipe: changed(recipe, "settings", "shots", value="/etc/passwd"),
         lambda recipe: changed(recipe, "model", "hashes", value=None),
+        lambda recipe: changed(recipe, "fallbacks", value=[3]),
     ],
 )
 def test_a_forged_recipe_reaches_for_nothing(made, model_folder, spoil, tmp_path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -32,7 +32,7 @@ from kinopaint.job import Job
 from kinopaint.memory import choose_load, footprint, peak_memory
 from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
-from kinopaint.recipe import differences, make_recipe, write_sidecar
+from kinopaint.recipe import check_additions, differences, make_recipe, write_sidecar
 from kinopaint.settings import whole
 from kinopaint.text import shown
 from kinopaint.types import Clip, Prompt
@@ -80,27 +80,38 @@ def stylize(
     """Restyle a clip, or a picture, and write the result to `output`, whose ending chooses the format.
 
     `settings` are those of the command line with underscores (`kinopaint stylize --help`), and the fields of the
-    method: method="style-a-video", model="mini", lora, controlnet, ip_adapter, image_prompt, vae, preset="balanced",
-    seed=0, steps, negative_prompt, start, end,
-    every=1, fps, size="source", work_size="auto", shots="auto", codec="auto", quality, no_audio, device="auto",
-    dtype="auto", download, allow_damaged, overwrite, resume, restart, keep_work; s_text=6.0, text_branch="joint", … A
-    field that is not given takes the model's recommended value, if it carries one, else the method's default.
+    method: method="style-a-video", model="mini", lora, controlnet, ip_adapter, image_prompt, vae,
+    preset="balanced", seed=0, steps, negative_prompt, start, end, every=1, fps, size="source", work_size="auto",
+    shots="auto", codec="auto", quality, no_audio, device="auto", dtype="auto", memory, download, allow_damaged,
+    overwrite, resume, restart, keep_work; s_text=6.0, text_branch="joint", … A field that is not given takes the
+    model's recommended value, if it carries one, else the method's default.
 
-    `progress` is called with dictionaries: `start`, `progress` (frames_done, frames, eta_s), `warning`, `done`; without
-    it warnings are Python's. Raises SettingsError, OutputError, ModelError, InputError, before any work where that
-    can be known; nothing stands under `output` unless the whole result does. What is painted lies in
-    OUTPUT.kinopaint until then, and the same call goes on from there, whatever stopped the last one.
+    `progress` is called with dictionaries: `shots` while cuts are looked for, `start`, `progress` (both with
+    frames_done, frames, eta_s), `warning`, `done`; without it warnings are Python's. Raises SettingsError,
+    OutputError, ModelError, InputError, before any work where that can be known; nothing stands under `output`
+    unless the whole result does. What is painted lies in OUTPUT.kinopaint until then, and the same call goes on
+    from there, whatever stopped the last one.
     """
-    job = Job.of(input, prompt, output, **settings)
+    return run(Job.of(input, prompt, output, **settings), sidecar=sidecar, progress=progress)
+
+
+def run(
+    job: Job, *, sidecar: bool = False, progress: Listener | None = None, like: Mapping[str, Any] | None = None
+) -> StylizeResult:
+    """What `stylize` does. `like` is the recipe of another run, which this one repeats: with as much at once as that
+    one, and ModelError (KP-MODEL-OTHER) if other things were put on the model.
+    """
     job.check_output(sidecar=sidecar, resumable=work_folder(job.place).exists())
     listen = progress or (lambda event: None)
     with _warnings_as_events(progress) as warn, WorkFolder(job.place) as work, device_errors():
         delivered = None if job.restart else work.delivered()
         if not delivered:
             job.check_output(sidecar=sidecar)
-        earlier = None if job.restart else delivered["recipe"] if delivered else work.recipe
-        with made_ready(job, Load.parse(earlier.get("load", "")) if earlier else None) as ready:
+        earlier = (None if job.restart else delivered["recipe"] if delivered else work.recipe) or like
+        with made_ready(job, Load.parse(str(earlier.get("load", ""))) if earlier else None, listen) as ready:
             recipe = make_recipe(ready)
+            if like is not None:
+                check_additions(recipe, like)
             if delivered and differences(delivered["recipe"], recipe, delivery=True):
                 delivered = None
                 job.check_output(sidecar=sidecar)
@@ -113,8 +124,10 @@ def stylize(
                 expected, calls = _paint(ready, work, listen, warn)
                 delivered = _deliver(ready, work, recipe, warn)
             result = replace(_complete(job, work, delivered, sidecar=sidecar), model_calls=calls)
-        spent = time.monotonic() - begin
-        told = {"seconds": spent, "memory": peak_memory(ready.parts.device)}
+        spent, peak = time.monotonic() - begin, peak_memory(ready.parts.device)
+        if job.memory is not None and peak is not None and peak > job.memory:
+            warn(f"the peak of memory was {peak / 1e6:.0f} MB, more than the {job.memory / 1e6:.0f} MB of --memory")
+        told = {"seconds": spent, "memory": peak}
         told |= {"expected_seconds": expected, "expected_memory": ready.expected_memory}
         listen({"event": "done", "output": str(job.place), "frames": result.frames, **told})
         return result
@@ -169,7 +182,12 @@ def _fallen_back(ready: Ready, changes: list[str]) -> Ready:
 
 def _deliver(ready: Ready, work: WorkFolder, recipe: dict[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
     """Encode what is painted, check it and give it its name. Returns the journal's entry about it."""
-    recipe = {**recipe, "fallbacks": work.fallbacks}
+    memory = {
+        "ceiling": ready.job.memory,
+        "planned": ready.expected_memory,
+        "measured": peak_memory(ready.parts.device),
+    }
+    recipe = {**recipe, "fallbacks": work.fallbacks, "memory": memory}
 
     def announce(result: Path, written: WrittenClip) -> None:
         whole = {**recipe, "delivery": written.delivery.as_dict()}
@@ -348,10 +366,11 @@ class Ready:
 
 
 @contextmanager
-def made_ready(job: Job, load: Load | None = None) -> Iterator[Ready]:
+def made_ready(job: Job, load: Load | None = None, listen: Listener = lambda event: None) -> Iterator[Ready]:
     """Check that the model is there, open the clip, load the model: what is quick to find out comes first.
 
-    `load` is what an earlier run of the same job computed at once; None: the planner chooses.
+    `load` is what an earlier run of the same job computed at once; None: the planner chooses. `listen` is told how far
+    the search for cuts is, by `shots` events.
     """
     job.check_model()
     asked = job.selection
@@ -363,7 +382,7 @@ def made_ready(job: Job, load: Load | None = None) -> Iterator[Ready]:
         fps=job.fps,
         allow_damaged=job.allow_damaged,
     ) as clip:
-        cuts = kept_cuts(clip, job.shots)
+        cuts = kept_cuts(clip, job.shots, listen)
         loaded = load_model(
             job.model, device=job.device, dtype=job.wanted_dtype, download=job.download, **asdict(job.additions)
         )
@@ -376,7 +395,7 @@ def made_ready(job: Job, load: Load | None = None) -> Iterator[Ready]:
             multiple=parts.autoencoder.factor,
         )
         method = job.method(parts.recommended.get(job.method_name, {}))
-        found = footprint(parts, sizes.padded[1], sizes.padded[0])
+        found = footprint(parts, sizes.padded[1], sizes.padded[0], method.windows.size)
         together = getattr(method, "together", 1)
         load = choose_load(found, parts.device, job.memory, load, together=together)
         yield Ready(job, clip, under(load, parts), method, sizes, cuts, found.peak(load, together))

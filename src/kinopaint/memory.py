@@ -1,15 +1,20 @@
 """The memory planner: before a run, measure what a picture costs, and choose how much is computed at once.
 
-One picture, then two, go through the network, and one frame through the autoencoder; what torch held at most, and what
-the process holds already, predict the peak. The choice is then fixed for the run (recipe, journal).
+One picture, then two, go through the network, and one frame through the autoencoder; what torch held at most, what its
+kernels took besides, and what the process holds already, predict the peak. The choice is then fixed for the run
+(recipe, journal). On the CPU this is about the process that paints; those that decode and encode come on top, with what
+FFmpeg needs for a few frames.
 """
 
 from __future__ import annotations
 
+import ctypes
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -21,13 +26,17 @@ from kinopaint.errors import SettingsError
 from kinopaint.types import Prompt
 
 _SHARE = 0.8  # of what is free: other programs want some, and kernels have scratch space that nobody reports
+_SCRATCH = 2.0  # by which kernels exceed their results, where that cannot be measured
+_MOST_SCRATCH = 3.0
+_COPIES = 8  # of a window's frames in float32, at most: source, painted, steadied, flows both ways and what they move
 _FIRST = {"cpu": Load(), "cuda": Load(samples=64, frames=8)}
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a model costs at one size, in bytes: `held` now, by weights and all else; on top of that, while the network
-    runs, `fixed` and then `sample` for each picture; while the autoencoder runs, `frame` for each frame.
+    """What a model costs at one size, in bytes: `held` now, by weights and all else; on top of that `besides`, for the
+    frames of a window and what libraries set up once; while the network runs, `fixed` and then `sample` for each
+    picture; while the autoencoder runs, `frame` for each frame.
     """
 
     held: int
@@ -35,41 +44,87 @@ class Footprint:
     sample: int
     frame: int
     tile: int  # the same for a frame in tiles
+    besides: int = 0
 
     def peak(self, load: Load, together: int = 1) -> int:
         """The predicted peak under a load, where `together` pictures at least go through the network in one call."""
         autoencoder = self.tile if load.tile else load.frames * self.frame
-        return self.held + max(self.fixed + max(load.samples, together) * self.sample, autoencoder)
+        return self.held + self.besides + max(self.fixed + max(load.samples, together) * self.sample, autoencoder)
 
 
-def footprint(parts: Components, height: int, width: int) -> Footprint:
-    """Measure a model at a size (pixels, multiples of the model's): two calls of the network on one picture and two,
-    and four of the autoencoder.
+def footprint(parts: Components, height: int, width: int, window: int = 1) -> Footprint:
+    """Measure a model at a size (pixels, multiples of the model's): calls of the network on one picture and two, and of
+    the autoencoder on one frame. `window` is how many frames a window has.
     """
     cells = height // parts.autoencoder.factor, width // parts.autoencoder.factor
 
-    def network(count: int) -> int:
+    def network(count: int) -> _Cost:
         frames = torch.zeros(count, 3, height, width, device=parts.device)
         tied = tied_to(frames, parts)
-        with PeakMemory() as memory:
-            tied.backbone.predict(torch.zeros(count, channels, *cells, device=parts.device), step, [condition])
-        return int(memory.peak)
+        latents = torch.zeros(count, channels, *cells, device=parts.device)
+        return _cost(lambda: tied.backbone.predict(latents, step, [condition]), parts.device)
 
-    def autoencoder(tile: int) -> int:
-        with PeakMemory() as memory:
-            coder = under(Load(frames=1, tile=tile), parts).autoencoder
-            coder.decode(coder.scaled(coder.encode(torch.zeros(1, 3, height, width, device=parts.device))))
-        return int(memory.peak)
+    def autoencoder(tile: int) -> _Cost:
+        coder = under(Load(frames=1, tile=tile), parts).autoencoder
+        frame = torch.zeros(1, 3, height, width, device=parts.device)
+        return _cost(lambda: coder.decode(coder.scaled(coder.encode(frame))), parts.device)
 
     with torch.no_grad():
         nothing, _ = encode_prompt(Prompt("a painting"), parts)
         condition, step = Condition("nothing", nothing), parts.schedule.steps(2)[0]
         channels = parts.backbone.latent_channels
-        network(1)  # what is made once and kept, such as keys and values of texts
+        first = network(1)  # with what is made once and kept, such as keys and values of texts
         one, two = network(1), network(2)
-        slope = max(two - one, 1)
+        slope = max(two.counted - one.counted, 1)
         frame, tile = autoencoder(0), autoencoder(TILE)
-    return Footprint(held_memory(parts.device), max(one - slope, 0), slope, frame, min(tile, frame))
+    scratch = min(max(frame.grown / frame.counted, 1.0), _MOST_SCRATCH)
+    once = max(first.grown - int(scratch * first.counted), 0)
+    frames = window * _COPIES * 3 * height * width * 4
+    return Footprint(
+        held=held_memory(parts.device),
+        fixed=int(scratch * max(one.counted - slope, 0)),
+        sample=int(scratch * slope),
+        frame=int(scratch * frame.counted),
+        tile=int(scratch * min(tile.counted, frame.counted)),
+        besides=once + frames,
+    )
+
+
+class _Cost(NamedTuple):
+    """Bytes: what torch held at most, and by how much process or device grew, scratch space of kernels included."""
+
+    counted: int
+    grown: int
+
+
+def _cost(run: Callable[[], object], device: torch.device) -> _Cost:
+    before = held_memory(device)
+    known = _restart_peak(device)
+    with PeakMemory() as memory:
+        run()
+    counted = max(int(memory.peak), 1)
+    return _Cost(counted, max((_peak(device) or 0) - before, counted) if known else int(_SCRATCH * counted))
+
+
+_highest: dict[torch.device, int] = {}  # before the peak was last restarted
+
+
+def _restart_peak(device: torch.device) -> bool:
+    """Let the system count the peak anew from here; whether it can."""
+    _highest[device] = peak_memory(device) or 0
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    with suppress(OSError):  # not Linux, or not allowed
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return True
+    return False
+
+
+def give_back_memory() -> None:
+    """Hand what was freed back to the system, where the C library (glibc) would keep it for later."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def choose_load(
@@ -102,15 +157,26 @@ def choose_load(
             "KP-SETTING-MEMORY",
             f"{ceiling / 1e6:.0f} MB are allowed, the smallest load needs about {least / 1e6:.0f} MB",
             where="--memory",
-            fix="allow more, use a smaller --work-size" + (", or --windows of fewer frames" if together > 1 else ""),
+            fix=f"allow that much, or {smaller_size(found, ceiling, together)}"
+            + (", or --windows of fewer frames" if together > 1 else ""),
         )
     return smallest
 
 
+def smaller_size(found: Footprint, limit: int, together: int) -> str:
+    """What to do where even the smallest load does not fit under `limit`, as the end of a sentence."""
+    smallest = Load(1, 1, TILE)
+    share = (limit - found.held) / max(found.peak(smallest, together) - found.held, 1)
+    if share <= 0:
+        return "use a smaller model: its weights alone take more"
+    return f"use a --work-size with {min(share, 0.9):.0%} of the pixels or fewer"
+
+
 def held_memory(device: torch.device) -> int:
-    """Bytes held now: of the device if it has its own memory, else by this process."""
+    """Bytes held now: of the device if it has its own memory, else by this process, when freed memory is given back."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
+    give_back_memory()
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * 4096
@@ -120,6 +186,12 @@ def held_memory(device: torch.device) -> int:
 
 def peak_memory(device: torch.device) -> int | None:
     """Peak so far in bytes: of the device if it has its own memory, else of this process; None if it cannot be told."""
+    found = _peak(device)
+    return None if found is None else max(found, _highest.get(device, 0))
+
+
+def _peak(device: torch.device) -> int | None:
+    """The same since it was last restarted."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     with suppress(OSError, StopIteration):  # Linux, where getrusage counts what the parent held before this began, too

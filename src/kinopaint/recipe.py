@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kinopaint.errors import OutputError
+from kinopaint.errors import ModelError, OutputError
 from kinopaint.settings import plain
 from kinopaint.text import to_json
 from kinopaint.video.sequence import find_sequence
@@ -105,7 +106,7 @@ def _name(path: Path) -> str:
 
 # What a run may change and still go on with the pictures that are painted: how they are delivered, and mere names.
 _DELIVERY = {"settings.codec", "settings.quality", "settings.no_audio", "settings.size", "sizes.output"}
-_NAMES = {"given", "source.name", "model.name", "versions.python", "fallbacks", "delivery"}
+_NAMES = {"given", "source.name", "model.name", "versions.python", "fallbacks", "delivery", "memory"}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, delivery: bool = False) -> list[str]:
@@ -120,6 +121,23 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, delivery: 
         for key in {**old, **new}
         if old.get(key) != new.get(key) and not any(key == name or key.startswith(f"{name}.") for name in apart)
     ]
+
+
+def check_additions(now: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Raises ModelError (KP-MODEL-OTHER) unless the same was put on the model, by contents and weights."""
+
+    def told(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+        names = {"name", "picture", "licence", "revision"}
+        added = json.loads(json.dumps(recipe["model"].get("added") or []))
+        return [{key: value for key, value in each.items() if key not in names} for each in added]
+
+    if told(now) != told(before):
+        raise ModelError(
+            "KP-MODEL-OTHER",
+            "what is put on the model is not what the recipe names: its contents, weights or order differ",
+            where="--lora, --controlnet, --ip-adapter, --image-prompt, --vae",
+            fix="give the same files with the same weights, in the same order",
+        )
 
 
 def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:

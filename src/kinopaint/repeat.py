@@ -28,7 +28,7 @@ _ADDITIONS = {"vae", "lora", "controlnet", "ip_adapter", "image_prompt"}
 # Keywords of `stylize` that are this run's own, whatever a recipe says.
 _OWN = {
     "input", "output", "model", "device", "dtype", "download", "overwrite", "resume", "restart", "keep_work",
-    "sidecar", "progress",
+    "sidecar", "progress", "memory",
 }  # fmt: skip
 
 
@@ -46,12 +46,14 @@ def again(
 
     The source is `input`, or else the recorded name beside `output`; the model is `model`, or else the recorded name;
     both must have the recorded fingerprints. `device` is by default the recorded one, where there is such a one. `run`
-    may hold overwrite, restart, keep_work, download and sidecar, and what was put on the model (vae, lora, …).
+    may hold overwrite, restart, keep_work, download, memory and sidecar, and what was put on the model (vae, lora, …).
+    As much is computed at once as then, whatever is free now, because another batch rounds otherwise.
 
     Raises InputError (KP-INPUT-RECIPE: no recipe; KP-INPUT-OTHER: not the source; the codes of `probe`), ModelError
     (KP-MODEL-OTHER) and what `stylize` raises.
     """
-    from kinopaint.api import stylize
+    from kinopaint.api import run as repeat
+    from kinopaint.job import Job
     from kinopaint.models import weight_hashes
     from kinopaint.models.finding import find_model
 
@@ -67,7 +69,7 @@ def again(
             where=shown(str(found)),
             fix=f"give the folder of {shown(recipe['model']['name'])} with --model",
         )
-    if (added := recipe["model"].get("added")) and not run.keys() & _ADDITIONS:
+    if (added := recipe["model"].get("added")) and not any(run.get(name) for name in _ADDITIONS):
         additions = {key: value for key, value in recipe["settings"].items() if key in _ADDITIONS}
         if not _embedded(additions):
             names = ", ".join(shown(str(each.get("name", each))) for each in added)
@@ -75,11 +77,11 @@ def again(
                 "KP-MODEL-OTHER",
                 f"the result was made with additions to the model: {names}",
                 where=shown(place),
-                fix="give them to kinopaint.again as vae, lora, controlnet, ip_adapter, image_prompt, as before",
+                fix="give them as before: --vae, --lora, --controlnet, --ip-adapter, --image-prompt",
             )
         run |= additions
     chosen, notes = _device(recipe) if device is None else (device, [])
-    for note in [*notes, *_other_versions(recipe)]:
+    for note in [*notes, *_other_versions(recipe), *_ran_out(recipe)]:
         if progress is None:
             warnings.warn(note, stacklevel=2)
         else:
@@ -87,9 +89,9 @@ def again(
     settings = {key: value for key, value in recipe["settings"].items() if key not in _OWN | _ADDITIONS}
     words = settings.pop("prompt")
     target = place.with_name(f"{place.stem}-again{place.suffix}") if new is None else new
-    return stylize(
-        source, words, target, model=name, device=chosen, dtype=recipe["dtype"], progress=progress, **run, **settings
-    )
+    sidecar = bool(run.pop("sidecar", False))
+    job = Job.of(source, words, target, model=name, device=chosen, dtype=recipe["dtype"], **run, **settings)
+    return repeat(job, sidecar=sidecar, progress=progress, like=recipe)
 
 
 def read_recipe(place: Path) -> dict[str, Any]:
@@ -119,6 +121,8 @@ def read_recipe(place: Path) -> dict[str, Any]:
         )
         shots = recipe["settings"].get("shots")
         if not all(isinstance(each, str) for each in told) or not isinstance(recipe["model"]["hashes"], dict):
+            raise ValueError
+        if not all({"frame", "step"} <= each.keys() for each in recipe.get("fallbacks", [])):
             raise ValueError
         if isinstance(shots, str) and shots not in ("auto", "off"):  # would be the name of a file to read
             raise ValueError
@@ -178,6 +182,16 @@ def _device(recipe: Mapping[str, Any]) -> tuple[str, list[str]]:
     except SettingsError:
         return "auto", [f"made on {shown(recorded)}, which is not here: frames will be alike, but not equal"]
     return recorded, []
+
+
+def _ran_out(recipe: Mapping[str, Any]) -> list[str]:
+    """How much was computed at once is repeated; that memory ran out on the way is not."""
+    return [
+        f"at frame {step['frame']} memory ran out and the first run went on with {shown(str(step['step']))}: "
+        "from there on frames may differ by rounding"
+        for step in recipe.get("fallbacks", [])
+        if "at once" in str(step["step"])
+    ]
 
 
 def _other_versions(recipe: Mapping[str, Any]) -> list[str]:

@@ -103,3 +103,10 @@ def test_cuts_come_from_a_file(stylize, tmp_path):
     ran = stylize("--shots", cuts)
     assert (ran.code, ran.err.split(":")[0]) == (2, "KP-SHOTS-RANGE")
     assert stylize("--shots", "atuo").code == 2
+
+
+def test_the_search_for_cuts_is_shown_with_the_time_left():
+    from kinopaint.cli.progress import _line
+
+    event = {"event": "shots", "frames_done": 120, "frames": 4000, "eta_s": 65.0}
+    assert _line(event) == "looking for scene cuts: 120 of 4000 frames, 1:05 left"

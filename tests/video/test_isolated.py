@@ -326,3 +326,15 @@ def test_limits_that_cannot_be_read_are_refused(clip, monkeypatch, text):
     with pytest.raises(SettingsError) as caught:
         open_clip(clip)
     assert (caught.value.code, caught.value.where) == ("KP-SETTING-LIMITS", "KINOPAINT_LIMITS")
+
+
+def test_how_far_the_search_for_cuts_is_comes_through(clip, monkeypatch):
+    from kinopaint.video import isolated
+
+    often = f"from kinopaint.video import reader; reader.TOLD_EVERY = -1; {isolated._START}"
+    monkeypatch.setattr(isolated, "_START", often)
+    seen = []
+    with open_clip(clip) as reader:
+        assert reader.find_cuts(seen.append) == ()
+        assert seen == [1, 2, 3, 4, 5, 6]
+        assert sum(1 for _ in reader) == 6

@@ -72,3 +72,15 @@ def test_a_cut_between_kept_frames_is_at_the_next_one(tmp_path):
 def test_marks_behind_the_end_are_refused(tmp_path, mark):
     with pytest.raises(SettingsError, match="KP-SHOTS-RANGE"):
         kept_cuts(open_here(make_clip(tmp_path / "a.mp4")), (mark,))
+
+
+def test_how_far_the_search_is_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("kinopaint.video.reader.TOLD_EVERY", -1)
+    clip = make_clip(tmp_path / "a.mp4", times=range(0, 512 * 9, 512))
+    events = []
+    with open_here(clip) as frames:
+        assert kept_cuts(frames, "auto", events.append) == kept_cuts(frames, "auto")
+    assert [event["frames_done"] for event in events] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert {event["event"] for event in events} == {"shots"}
+    assert {event["frames"] for event in events} == {9}
+    assert events[-1]["eta_s"] == 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kinopaint.cli.options import Parser
 from kinopaint.cli.progress import MODES, shown
-from kinopaint.cli.stylize import add_run_options
+from kinopaint.cli.stylize import add_additions, add_run_options
 from kinopaint.settings import one_of
 
 
@@ -28,6 +28,7 @@ def parser(words: Sequence[str]) -> Parser:
     )
     made.add_argument("--overwrite", action="store_true", help="replace an existing NEW")
     made.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    add_additions(made.add_argument_group("what was put on the model, if anything was"))
     add_run_options(made)
     return made
 
@@ -36,7 +37,8 @@ def run(given: argparse.Namespace) -> int:
     from kinopaint.repeat import again
 
     one_of("progress", given.progress, MODES)
-    names = ("input", "model", "device", "download", "overwrite", "resume", "restart", "keep_work", "sidecar")
+    names = ["input", "model", "device", "download", "overwrite", "resume", "restart", "keep_work", "sidecar"]
+    names += ["vae", "lora", "controlnet", "ip_adapter", "image_prompt"]
     with shown(given.progress) as listener:
         again(given.output, given.new, progress=listener, **{name: getattr(given, name) for name in names})
     return 0

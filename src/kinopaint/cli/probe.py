@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kinopaint.cli.options import Parser
 from kinopaint.cli.progress import clock
+from kinopaint.cli.progress import shown as progress
 from kinopaint.text import shown, to_json
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ def run(given: argparse.Namespace) -> int:
     if wanted == "off":
         info = probe(given.input)
     else:
-        with open_clip(given.input, allow_damaged=True) as clip:
+        with open_clip(given.input, allow_damaged=True) as clip, progress("auto") as listen:
             info = clip.info
-            shots = shot_rows(clip, kept_cuts(clip, wanted))
+            shots = shot_rows(clip, kept_cuts(clip, wanted, listen))
     if given.json:
         print(to_json({**info.as_dict(), "shots": shots}, indent=2))
         return 0

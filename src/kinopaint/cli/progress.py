@@ -1,7 +1,8 @@
 """How a run shows itself: a live line, plain lines, JSON objects, or nothing; always on standard error.
 
-A run reports dictionaries with the key `event`: `start` (frames, windows, …), `progress` (frames_done, frames, eta_s),
-`warning` (message), `done` (output, frames, seconds). `frames` is None where the length is not known before the end.
+A run reports dictionaries with the key `event`: `shots` (frames_done, frames, eta_s) while it looks for scene cuts,
+`start` (frames, windows, …), `progress` (frames_done, frames, eta_s), `warning` (message), `done` (output, frames,
+seconds). `frames` is None where the length is not known before the end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kinopaint.text import to_json
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 MODES = ("auto", "plain", "json", "none")
+_REPEATED = ("shots", "progress")  # what comes again and again
 PLAIN_INTERVAL = 5.0  # seconds between two plain lines
 
 
@@ -46,9 +48,10 @@ def _told(event: Event) -> str:
         return (
             f"{event['method']} on {event['model']}: {length} frames{kept}, {event['steps']} steps, {event['device']}"
         )
-    if kind == "progress":
+    if kind in _REPEATED:
         of = "" if event["frames"] is None else f" of {event['frames']}"
-        return f"{event['frames_done']}{of} frames, {clock(event['eta_s'])} left"
+        what = "looking for scene cuts: " if kind == "shots" else ""
+        return f"{what}{event['frames_done']}{of} frames, {clock(event['eta_s'])} left"
     if kind == "warning":
         return f"warning: {event['message']}"
     line = f"{event['output']}: {event['frames']} frames in {clock(event['seconds'])}"
@@ -72,7 +75,7 @@ def _plain() -> Listener:
 
     def listen(event: Event) -> None:
         nonlocal last
-        if event["event"] == "progress":
+        if event["event"] in _REPEATED:
             if time.monotonic() - last < PLAIN_INTERVAL and event["frames_done"] != event["frames"]:
                 return
             last = time.monotonic()
@@ -97,13 +100,13 @@ def _live() -> Iterator[Listener]:
         task = progress.add_task("", total=None, state="getting ready")
 
         def listen(event: Event) -> None:
-            if event["event"] == "progress":
+            if event["event"] in _REPEATED:
                 state = escape(_line(event))
                 progress.update(task, completed=event["frames_done"], total=event["frames"], state=state)
             else:
                 progress.console.print(escape(_line(event)), highlight=False, soft_wrap=True)
                 if event["event"] == "start":
-                    progress.update(task, total=event["frames"], state="first window")
+                    progress.update(task, completed=0, total=event["frames"], state="first window")
 
         yield listen
 

@@ -42,29 +42,7 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         help="mini (embedded), a name of kinopaint models, a folder in diffusers layout, a .safetensors file, or a hub "
         "id (default: mini)",
     )
-    model.add_argument(
-        "--lora",
-        action="append",
-        metavar="FILE[:WEIGHT]",
-        help="a LoRA for the model; repeatable (default: none; weight 1)",
-    )
-    model.add_argument(
-        "--controlnet",
-        action="append",
-        metavar="[HINT=]FOLDER[:WEIGHT[:START-END]]",
-        help="a ControlNet that follows the frames: mini (the embedded model's, which follows lines) or a folder; HINT "
-        "is canny, lines or picture (default: by its name), START-END the share of the steps in which it acts; "
-        "repeatable (default: none; weight 1, 0-1)",
-    )
-    model.add_argument(
-        "--ip-adapter",
-        metavar="FILE[:WEIGHT]",
-        help="an IP-Adapter, which shows the model a picture of what is wanted (default: none; weight 1)",
-    )
-    model.add_argument("--image-prompt", metavar="PICTURE", help="that picture (default: none)")
-    model.add_argument(
-        "--vae", metavar="FOLDER", help="another autoencoder, such as a tiny one (default: the model's own)"
-    )
+    add_additions(model)
     model.add_argument(
         "--preset",
         default="balanced",
@@ -127,6 +105,33 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     run = parser.add_argument_group("run")
     run.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
     run.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+
+
+def add_additions(model: Any) -> None:
+    """Options for what is put on the model."""
+    model.add_argument(
+        "--lora",
+        action="append",
+        metavar="FILE[:WEIGHT]",
+        help="a LoRA for the model; repeatable (default: none; weight 1)",
+    )
+    model.add_argument(
+        "--controlnet",
+        action="append",
+        metavar="[HINT=]FOLDER[:WEIGHT[:START-END]]",
+        help="a ControlNet that follows the frames: mini (the embedded model's, which follows lines) or a folder; HINT "
+        "is canny, lines or picture (default: by its name), START-END the share of the steps in which it acts; "
+        "repeatable (default: none; weight 1, 0-1)",
+    )
+    model.add_argument(
+        "--ip-adapter",
+        metavar="FILE[:WEIGHT]",
+        help="an IP-Adapter, which shows the model a picture of what is wanted (default: none; weight 1)",
+    )
+    model.add_argument("--image-prompt", metavar="PICTURE", help="that picture (default: none)")
+    model.add_argument(
+        "--vae", metavar="FOLDER", help="another autoencoder, such as a tiny one (default: the model's own)"
+    )
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

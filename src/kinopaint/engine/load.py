@@ -42,7 +42,9 @@ class Load:
     @classmethod
     def parse(cls, text: str) -> "Load | None":
         """What `str` made; None for any other text."""
-        found = re.fullmatch(r"(\d+) samples, (\d+) frames at once(?:, tiles of (\d+) pixels)?", text)
+        found = re.fullmatch(
+            r"([1-9]\d{0,3}) samples, ([1-9]\d{0,3}) frames at once(?:, tiles of ([1-9]\d{1,3}) pixels)?", text
+        )
         return cls(int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 

@@ -63,7 +63,8 @@ class _Session:
 
     def find_cuts(self) -> None:
         assert self._reader is not None
-        self._answers.say("result", value=self._reader.find_cuts())
+        found = self._reader.find_cuts(lambda count: self._answers.say("seen", frames=count))
+        self._answers.say("result", value=found)
 
     def read(self) -> None:
         """Send the frames of the clip that was opened."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from types import TracebackType
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from kinopaint.video.frame import Frame
 from kinopaint.video.probe import ClipInfo
 from kinopaint.video.timecode import Selection
+
+Seen = Callable[[int], None]
 
 
 class ClipReader(ABC):
@@ -38,10 +40,11 @@ class ClipReader(ABC):
         """Yield the kept frames in order of time. Raises InputError (KP-INPUT-DAMAGED, -NO-FRAMES, -COLOR)."""
 
     @abstractmethod
-    def find_cuts(self) -> tuple[int, ...]:
+    def find_cuts(self, seen: Seen | None = None) -> tuple[int, ...]:
         """Which of the frames in the range, whatever `every` keeps, begin a new shot: see `kinopaint.video.shots`.
 
-        Counted from 0 and never 0. Decodes the whole range; raises what iterating raises.
+        Counted from 0 and never 0. Decodes the whole range, and tells `seen` a few times per second how many frames are
+        done; raises what iterating raises.
         """
 
     @abstractmethod

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinopaint.errors import InputError
-from kinopaint.video.clip import ClipReader
+from kinopaint.video.clip import ClipReader, Seen
 from kinopaint.video.frame import Frame
 from kinopaint.video.helper import Helper
 from kinopaint.video.limits import Limits
@@ -103,10 +103,10 @@ class IsolatedReader(ClipReader):
                 setattr(self, name, value)
         return decoder
 
-    def find_cuts(self) -> tuple[int, ...]:
+    def find_cuts(self, seen: Seen | None = None) -> tuple[int, ...]:
         decoder, self._ready = self._ready or self._opened(), None
         try:
-            found: tuple[int, ...] = decoder.ask("find_cuts")
+            found = decoder.find_cuts(seen or (lambda count: None))
         except BaseException:
             decoder.close()  # its answer must not be taken for another one's
             raise
@@ -148,6 +148,13 @@ class Decoder(Helper):
             frame: Frame = message["frame"]
             self._count, self._last = self._count + 1, f"{float(frame.time):.3f} s"
             yield frame, message["warnings"]
+
+    def find_cuts(self, seen: Seen) -> tuple[int, ...]:
+        self._send({"do": "find_cuts"})
+        while (message := self._next())["kind"] == "seen":
+            seen(message["frames"])
+        found: tuple[int, ...] = message["value"]
+        return found
 
     def _where(self) -> str:
         place = f", after frame {self._count - 1} ({self._last})" if self._count else ""

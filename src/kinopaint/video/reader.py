@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from os import PathLike
@@ -15,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from kinopaint.errors import InputError, SettingsError
-from kinopaint.video.clip import ClipReader
+from kinopaint.video.clip import ClipReader, Seen
 from kinopaint.video.color import ToRgb, color_tags
 from kinopaint.video.deinterlace import deinterlaced
 from kinopaint.video.frame import Frame, Image
@@ -27,6 +28,8 @@ from kinopaint.video.sequence import ImageSequence, find_sequence
 from kinopaint.video.shots import REDUCED, find_cuts
 from kinopaint.video.sizing import resize
 from kinopaint.video.timecode import Selection, Time, parse_rate
+
+TOLD_EVERY = 0.25  # seconds
 
 
 def open_here(
@@ -97,8 +100,10 @@ class FileReader(ClipReader):
             container.close()
         self._open.clear()
 
-    def find_cuts(self) -> tuple[int, ...]:
-        return () if self.info.is_image else tuple(find_cuts(self._reduced(), float(self.info.rate)))
+    def find_cuts(self, seen: Seen | None = None) -> tuple[int, ...]:
+        if self.info.is_image:
+            return ()
+        return tuple(find_cuts(_told(self._reduced(), seen or (lambda count: None)), float(self.info.rate)))
 
     def _reduced(self) -> Iterator[Image]:
         """All pictures of the range, small and in haste: not turned, and without regard to HDR."""
@@ -174,7 +179,7 @@ class FileReader(ClipReader):
             decoder = _decoder(stream, self._guard.limits)
             if seek is not None:
                 container.seek(seek, stream=stream)
-            time: Fraction | None = None
+            moment: Fraction | None = None
             lost = 0
             self._guard.start(shown(self.info.path))
             try:
@@ -188,14 +193,14 @@ class FileReader(ClipReader):
                         if not self.allow_damaged:
                             if isinstance(error, MemoryError):
                                 raise MemoryError from None
-                            place = "at its start" if time is None else f"after {float(time):.3f} s"
+                            place = "at its start" if moment is None else f"after {float(moment):.3f} s"
                             raise damaged(self.info.path, f"decoding fails ({error.strerror})", f", {place}") from None
                         lost += 1
                         continue
                     for picture in pictures:
                         self._guard.frame()
                         if picture.pts is not None:
-                            time = picture.pts * self.info.time_base - self.info.start
+                            moment = picture.pts * self.info.time_base - self.info.start
                         yield picture
             except (av.FFmpegError, OSError) as error:  # from reading the file
                 if not self.allow_damaged:
@@ -257,6 +262,15 @@ class FileReader(ClipReader):
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+
+
+def _told(pictures: Iterator[Image], seen: Seen) -> Iterator[Image]:
+    last = time.monotonic()
+    for count, picture in enumerate(pictures, 1):
+        yield picture
+        if time.monotonic() - last > TOLD_EVERY:
+            last = time.monotonic()
+            seen(count)
 
 
 def turned(image: Image, rotation: int, mirrored: bool) -> Image:

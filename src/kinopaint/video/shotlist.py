@@ -6,20 +6,22 @@ first frame (2.5, 00:01:02.250). Empty lines and what follows a # do not count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from kinopaint.errors import SettingsError
 from kinopaint.text import shown
-from kinopaint.video.clip import ClipReader
+from kinopaint.video.clip import ClipReader, Seen
 from kinopaint.video.timecode import parse_time
 
 Mark = int | Fraction  # a frame of the source, or seconds after its first frame
+Listener = Callable[[dict[str, Any]], None]
 Shots = Literal["auto", "off"] | tuple[Mark, ...]
 LARGEST = 2**20  # bytes of a file with cuts
 
@@ -68,16 +70,29 @@ def _number(value: int | str | Fraction) -> Mark:
     return value if isinstance(value, int) and value >= 0 else parse_time(value)
 
 
-def kept_cuts(clip: ClipReader, shots: Shots) -> tuple[int, ...]:
+def kept_cuts(clip: ClipReader, shots: Shots, listen: Listener = lambda event: None) -> tuple[int, ...]:
     """The numbers, among the frames that the clip keeps, of those that begin a shot; rising, never 0.
 
-    Where a cut falls between kept frames, the next one begins the shot. Raises SettingsError (KP-SHOTS-RANGE) for marks
+    Where a cut falls between kept frames, the next one begins the shot. `listen` gets a `shots` event a few times per
+    second while they are looked for: frames_done, frames, eta_s. Raises SettingsError (KP-SHOTS-RANGE) for marks
     behind the clip's end, and what reading raises.
     """
     if shots == "off":
         return ()
-    found = clip.find_cuts() if shots == "auto" else (_placed(clip, mark) for mark in shots)
+    found = (
+        clip.find_cuts(_teller(listen, len(clip.times))) if shots == "auto" else (_placed(clip, mark) for mark in shots)
+    )
     return _kept(found, clip.selection.every, clip.expected_frames)
+
+
+def _teller(listen: Listener, frames: int) -> Seen:
+    begin = time.monotonic()
+
+    def seen(count: int) -> None:
+        left = (time.monotonic() - begin) / count * max(0, frames - count)
+        listen({"event": "shots", "frames_done": count, "frames": frames, "eta_s": round(left, 1)})
+
+    return seen
 
 
 def _kept(cuts: Iterable[int], every: int, count: int) -> tuple[int, ...]:
