@@ -20,7 +20,6 @@ from kinopaint.sheet import write_picture
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    # x264 is not deterministic for pictures less than about 100 pixels wide.
     return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, (128, 64))
 
 

@@ -31,8 +31,8 @@ class Codec:
     `quality` is the option that `--quality` sets, with its default and its range; for the constant-rate-factor codecs
     lower is better, for jpeg and webp higher is. None: the codec has no such setting. `odd_format` is the pixel format
     for sizes with an odd side, where the usual one cannot hold them; `alpha_format` the one that keeps transparency, in
-    the muxers of `alpha_muxers`. `deep`: sources of more than 8 bits are written with 10. `longest_side` is what the
-    longer side must have at least, in pixels.
+    the muxers of `alpha_muxers`. `deep`: sources of more than 8 bits are written with 10. Pictures narrower than
+    `narrowest` pixels are refused, and those that wide if they are as high or higher: x265 writes beyond its memory.
     """
 
     encoder: str
@@ -44,7 +44,7 @@ class Codec:
     no_b_frames: Mapping[str, str] = field(default_factory=dict)
     tag: str | None = None
     deep: bool = False
-    longest_side: int = 1
+    narrowest: int = 1
     alpha_format: str | None = None
     alpha_muxers: tuple[str | None, ...] = ()
     alpha_options: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +64,8 @@ CODECS: Mapping[str, Codec] = {
         "yuv420p",
         "yuv444p",  # 4:2:0 H.264 cannot be cropped to an odd size
         ("crf", 18, range(52)),
-        {"preset": "medium"},
+        # Its macroblock tree comes out differently from run to run, at any size and with one thread, too.
+        {"preset": "medium", "mbtree": "0"},
         {"bf": "0"},
     ),
     "h265": Codec(
@@ -77,7 +78,7 @@ CODECS: Mapping[str, Codec] = {
         {"x265-params": "log-level=none:bframes=0"},
         tag="hvc1",  # the only tag that Apple's players take
         deep=True,
-        longest_side=64,  # x265 writes beyond its memory where both sides are shorter
+        narrowest=64,
     ),
     "av1": Codec(
         "libsvtav1",

@@ -35,11 +35,11 @@ class VideoSink:
     def __init__(self, target: Target) -> None:
         source, codec, size = target.source, CODECS[target.codec], target.stored
         self._muxer, self._warnings, self._base = str(target.muxer), target.warnings, source.time_base
-        if max(size) < codec.longest_side:
+        if size[0] < codec.narrowest or (size[0] == codec.narrowest <= size[1] and codec.narrowest > 1):
             raise OutputError(
                 "KP-OUTPUT-ENCODER",
-                f"{target.codec} cannot write {size[0]}x{size[1]} pictures: a side of at least {codec.longest_side} "
-                "pixels is needed",
+                f"{target.codec} cannot write {size[0]}x{size[1]} pictures: they must be more than {codec.narrowest} "
+                "pixels wide",
                 fix="use --codec h264",
             )
         self._durations: dict[int, int] = {}
