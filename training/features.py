@@ -190,13 +190,13 @@ FEATURES: dict[str, Feature] = {
     "wax crayon drawing": Feature("waxy strokes with white paper between", ((texture, 5.0), (light_lines, 0.035))),
     "pencil sketch": Feature("grey lines and hatching", ((grey, -4), (dark_lines, 0.03), (texture, 3.5))),
     "coloured pencil drawing": Feature("hatching in layered hues", ((broken, 4.4), (texture, 4.0))),
-    "charcoal drawing": Feature("grain and smudge without colour", ((grey, -9), (texture, 2.6))),
+    "charcoal drawing": Feature("grain and smudge without colour", ((grey, -10), (texture, 2.4))),
     "ink wash painting (sumi-e)": Feature("grey washes with brush lines", ((grey, -8), (strokes, 0.5), (paper, 0.02))),
     "pen and ink drawing with cross-hatching": Feature(
         "crossed lines at 45 degrees", ((CROSSED, 0.3), (two_tone, 0.6))
     ),
     "copper engraving": Feature(
-        "parallel lines that swell with the tone", ((CROSSED, 0.6), (dark_lines, 0.09), (light_lines, 0.09))
+        "parallel lines that swell with the tone", ((CROSSED, 0.38), (dark_lines, 0.055), (light_lines, 0.055))
     ),
     "woodcut (linocut)": Feature("black and paper, nothing between", ((two_tone, 0.8),)),
     "ukiyo-e woodblock print": Feature(
@@ -220,7 +220,7 @@ FEATURES: dict[str, Feature] = {
     "cross-stitch embroidery": Feature("a cross in every cell of 12 px", ((partial(repeats, period=12), 0.2),)),
     "chalkboard drawing": Feature("light chalk strokes on a dark board", ((light_lines, 0.045), (grey, -14))),
     "blueprint": Feature(
-        "Prussian blue with a grid", ((partial(hue_share, low=255, high=300, least=20), 0.7), (repeats, 0.11))
+        "Prussian blue with a grid", ((partial(hue_share, low=255, high=300, least=20), 0.7), (repeats, 0.095))
     ),
     "neon (cyberpunk)": Feature(
         "bright tubes in the dark", ((chroma, 26), (dark, -45), (partial(light_lines, width=9, depth=18), 0.03))
