@@ -129,16 +129,16 @@ class Pix2Video:
     def stylize(
         self, window: Window, shared: Shared, carry: Trajectory | None, parts: Components
     ) -> tuple[Frames, Trajectory]:
-        # Inversion of each new frame, with the words of the source and without guidance (sec. 3).
+        # Inversion of each new frame, with the words of the source and without guidance.
         noisy = self.inverted(window.frames[window.fresh], shared, parts)
         if carry is not None:  # frames of earlier windows start where they did
             noisy = torch.cat([carry.start, noisy])
 
-        # Self-attention feature injection (sec. 3.1), under classifier-free guidance.
+        # Self-attention feature injection, under classifier-free guidance.
         estimate = CleanEstimate()
         denoise = estimate.watching(self.guided(window.frames, shared, parts))
 
-        # Guided latent update after the early steps (sec. 3.2); then frames of earlier windows go the way they went.
+        # Guided latent update after the early steps; then frames of earlier windows go the way they went.
         pull = pulled_to_previous(estimate, self.pull_strength, self.pull_until)
         held = [] if carry is None else [keep(carry)]
         record = Trajectory.starting(noisy, window.carried)
