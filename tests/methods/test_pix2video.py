@@ -108,12 +108,12 @@ def test_one_frame_is_what_the_image_pipeline_makes_of_inverted_noise(name, mode
         assert torch.allclose(ours, parts.autoencoder.decode(expected), atol=1e-4)
 
 
-def test_with_everything_off_each_frame_is_sampled_by_itself(parts, clip):
+def test_with_everything_off_each_frame_is_sampled_by_itself(parts, frames):
     method = Pix2Video(**QUICK, attend="itself", pull_strength=0.0)
-    alone = torch.cat([run(method, frame[None], parts) for frame in clip])
-    assert torch.allclose(run(method, clip, parts), alone, atol=1e-4)
+    alone = torch.cat([run(method, frame[None], parts) for frame in frames])
+    assert torch.allclose(run(method, frames, parts), alone, atol=1e-4)
     for on in ({"attend": "first+previous"}, {"pull_strength": 0.3}):
-        assert not torch.allclose(run(replace(method, **on), clip, parts)[1:], alone[1:], atol=1e-3), on
+        assert not torch.allclose(run(replace(method, **on), frames, parts)[1:], alone[1:], atol=1e-3), on
 
 
 @pytest.mark.parametrize("attend", ["first+previous", "first", "previous", "every"])
