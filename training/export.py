@@ -51,18 +51,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/kinopaint/models/mini"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    AutoencoderTiny.from_pretrained(args.runs / "autoencoder/vae").half().save_pretrained(args.out / "vae")
-    UNet2DConditionModel.from_pretrained(args.runs / "unet/unet", torch_dtype=torch.float16).save_pretrained(
-        args.out / "unet"
-    )
-    CLIPTextModel.from_pretrained(args.runs / "text/text_encoder", dtype=torch.float16).save_pretrained(
-        args.out / "text_encoder"
-    )
-    index = dict(INDEX)
-    # without them, what the folder has already stays
-    for part in ("image_tower/image_encoder", "refiner/refiner", "controlnet/controlnet"):
+    # parts that these runs have not made stay as the folder has them
+    for part, load in {
+        "autoencoder/vae": lambda path: AutoencoderTiny.from_pretrained(path).half(),
+        "unet/unet": lambda path: UNet2DConditionModel.from_pretrained(path, torch_dtype=torch.float16),
+        "text/text_encoder": lambda path: CLIPTextModel.from_pretrained(path, dtype=torch.float16),
+    }.items():
+        if (args.runs / part).exists():
+            load(args.runs / part).save_pretrained(args.out / Path(part).name)
+    for part in ("text/tokenizer", "image_tower/image_encoder", "refiner/refiner", "controlnet/controlnet"):
         if (args.runs / part).exists():
             shutil.copytree(args.runs / part, args.out / Path(part).name, dirs_exist_ok=True)
+    index = dict(INDEX)
     if (args.out / "image_encoder").exists():
         index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
     for part, changes in {
@@ -75,7 +75,6 @@ def main() -> None:
         config = json.loads(file.read_text()) | {"_name_or_path": None} | changes
         file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}, indent=2) + "\n")
     DDIMScheduler(**SCHEDULER).save_pretrained(args.out / "scheduler")
-    shutil.copytree(args.runs / "text/tokenizer", args.out / "tokenizer", dirs_exist_ok=True)
     (args.out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     styles = styles_listed({name for name in (*TRAINED, *MOODS) if name not in NOT_LEARNT})
     (args.out / "styles.json").write_text(json.dumps(styles, indent=1, ensure_ascii=False) + "\n")
