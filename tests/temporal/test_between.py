@@ -73,3 +73,9 @@ def test_where_nothing_is_alike_the_nearer_keyframe_counts_more():
     source = torch.stack([-torch.ones_like(dark), *[torch.zeros_like(dark)] * 3, torch.ones_like(dark)])
     result = in_between(source, dark, bright, Zero())
     assert torch.allclose(result.mean((1, 2, 3)), torch.tensor([-0.25, 0.0, 0.25]), atol=1e-4)
+
+
+def test_contrast_that_averaging_takes_is_given_back():
+    source, textured = random_frames(1).expand(4, -1, -1, -1), random_frames(1)[0] * 0.5
+    result = in_between(source, textured, torch.zeros_like(textured), Zero())
+    assert result[0].std() > 0.8 * textured.std()  # two thirds of it are what the average keeps

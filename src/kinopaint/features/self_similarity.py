@@ -36,7 +36,7 @@ def self_similarity_slope(
     both = torch.cat([ours, target.to(precision)], 1)
     opposite = torch.cat([ours, -target.to(precision)], 1)  # so that one product gives the difference of the tables
     slope = torch.zeros_like(rows)
-    height = max(1, _TILE // cells)
+    height = max(1, min(_TILE // cells, max(64, cells // 16)))  # the lower the strips, the less is made twice
     for begin in range(0, cells, height):
         end = min(begin + height, cells)
         tile = both[begin:end] @ opposite[begin:].t()

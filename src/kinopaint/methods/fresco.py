@@ -155,7 +155,7 @@ class Fresco:
         return (
             f"{2 * calls * size / (size - 2):.0f} pictures through the network per keyframe ({calls} calls on windows "
             f"of {size}, 2 of them known), none for the frames between; in {early} of {calls - 1} steps {iterations} "
-            f"iterations of feature optimisation, {0.068 * iterations:.1f} times the network's work on Stable "
+            f"iterations of feature optimisation, {0.063 * iterations:.1f} times the network's work on Stable "
             f"Diffusion 1.5 at 512 x 512; memory of {self.together} pictures in one call, and about 100 MB more for "
             "each of these at that size; between windows 2 frames' latents at every noise level"
         )
