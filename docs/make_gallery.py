@@ -7,6 +7,7 @@ One picture for every medium and mood that the model lists, and four short anima
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -80,9 +81,9 @@ def animate(scene: str, prompt: str, model: str, output: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
         demo.write_clip(clip, scene)
-        kinopaint.stylize(
-            clip, prompt, output, model=model, every=EVERY, end=SECONDS, size=SIZE, work_size=SIZE, overwrite=True
-        )
+        painted = Path(folder) / output.name  # its recipe, in a file beside it, is not part of the page
+        kinopaint.stylize(clip, prompt, painted, model=model, every=EVERY, end=SECONDS, size=SIZE, work_size=SIZE)
+        shutil.copyfile(painted, output)
 
 
 def main() -> None:
