@@ -1,0 +1,114 @@
+"""Break guards on purpose, one at a time, and see that the tests which docs/reliability.md names for them fail.
+
+    python benchmarks/guards.py              all of them, each in a copy of this checkout
+    python benchmarks/guards.py hang copy    those with these words in their names
+
+A guard that can be broken without a test failing is none; neither is one whose line is no longer there: both end this
+with 1.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("src", "tests", "benchmarks", "docs", "pyproject.toml", "README.md")
+
+
+class Guard(NamedTuple):
+    """`old` in the file becomes `new`; then one of the `tests` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+# fmt: off
+# ruff: noqa: E501 - one guard, one line
+GUARDS = [
+    Guard("1 no regular file", "video/opening.py", "if not stat.S_ISREG(", "if 0 and not stat.S_ISREG(", "video/test_bad_input.py::test_a_socket"),
+    Guard("2 empty file", "video/opening.py", "    if not head:\n", "    if False:\n", "video/test_bad_input.py::test_zero_bytes"),
+    Guard("3 cut off", "video/reader.py", "if info.truncated and not", "if False and not", "video/test_bad_input.py::test_a_truncated_matroska"),
+    Guard("4 damaged frames", "video/reader.py", "corrupt += picture.is_corrupt", "corrupt += 0", "video/test_bad_input.py::test_damaged_frames_are_counted"),
+    Guard("7 damaged sound", "video/passthrough.py", "                raise\n            route.lost.append(time)\n            return False", "                raise\n            raise", "video/test_writer.py::test_damaged_packets_of_sound_are_left_out_and_counted"),
+    Guard("7 gap in sound", "video/passthrough.py", "            route.lost.append(time)\n            return\n", "            return\n", "video/test_writer.py::test_sound_that_cannot_be_decoded_leaves_a_gap"),
+    Guard("7 broken header of sound", "video/passthrough.py", " and self._can_hold(muxer, stream):", ":", "video/test_writer.py::test_sound_with_a_broken_header_does_not_stop_the_pictures"),
+    Guard("7 rate of sound", "video/passthrough.py", "for rate in (own, 48000):", "for rate in (own,):", "video/test_writer.py::test_sound_of_a_rate_that_the_encoder_does_not_know"),
+    Guard("8 backward times", "video/reader.py", "            if pts <= previous:\n", "            if False:\n", "video/test_reader.py::test_a_change_of_size_and_backward_times_are_levelled_and_said"),
+    Guard("9 rate of Matroska", "video/encoder.py", "if most is not None and rate > most:", "if most == 100 and rate > most:", "video/test_writer.py::test_more_frames_a_second_than_matroska_tells_apart_are_refused_before_the_work"),
+    Guard("10 odd sizes", "video/codecs.py", "name = self.odd_format if", "name = self.pixel_format if", "video/test_writer.py::test_any_size_is_kept_exactly"),
+    Guard("10 narrow H.265", "video/codecs.py", "narrowest=64,", "narrowest=63,", "video/test_writer.py::test_a_size_that_the_encoder_refuses"),
+    Guard("11 rotation", "video/reader.py", "else (info.rotation, info.mirrored)", "else (0, False)", "video/test_reader.py::test_rotation_is_applied_once"),
+    Guard("15 transparency", "video/reader.py", 'if codes_alpha(stream) and name in ("vp8", "vp9"):', "if False:", "video/test_writer.py::test_transparency_is_kept_where_the_target_can"),
+    Guard("16 pixels", "video/probe.py", "if context.width * context.height > limits.pixels:", "if False:", "video/test_isolated.py::test_limits_of_frames_packets_and_pixels"),
+    Guard("16 frames", "video/limits.py", "if self._frames > self.limits.frames:", "if False:", "video/test_isolated.py::test_limits_of_frames_packets_and_pixels"),
+    Guard("16 limits from outside", "video/limits.py", 'os.environ.get(VARIABLE, "")', '""', "video/test_isolated.py::test_limits_can_be_raised_from_outside_and_errors_say_how"),
+    Guard("17 playlists", "video/opening.py", "if _PLAYLIST.match(head):", "if False:", "video/test_bad_input.py::test_playlists_by_their_first_bytes"),
+    Guard("17 archives", "video/opening.py", "    if archive:\n", "    if False:\n", "video/test_bad_input.py::test_archives"),
+    Guard("18 replaced", "video/child.py", "if known not in (None, self._state):", "if False:", "video/test_isolated.py::test_a_file_that_is_replaced_is_refused"),
+    Guard("21 hostile text", "text.py", "c if c.isprintable() else", "c if True else", "test_shown_text.py::test_nothing_that_acts_is_left"),
+    Guard("26 input as output", "video/place.py", "path.samefile(each) for each in", "False for each in", "video/test_writer.py::test_the_input_is_never_the_output"),
+    Guard("27 checksum of the journal", "journal.py", "return entry if _line(entry) == line else None", "return entry", "test_journal.py"),
+    Guard("27 checksum of segments", "work.py", "if hashlib.sha256(data).hexdigest() == sha256 else None", "if data else None", "test_resume.py::test_damaged_work_is_done_again_and_not_trusted"),
+    Guard("31 ladder", "engine/run.py", "if not is_out_of_memory(error):", "if True:", "engine/test_load.py::test_memory_that_runs_out_leads_down_the_ladder_and_stays_there"),
+    Guard("31 ceiling exceeded", "api.py", "peak is not None and peak > job.memory:", "False:", "test_memory.py::test_the_peak_is_in_the_recipe_and_more_than_was_allowed_is_said"),
+    Guard("32 one colour", "engine/faults.py", "    if flat.any():\n", "    if False:\n", "engine/test_faults.py::test_one_colour_is_a_fault_where_the_source_has_many"),
+    Guard("33 device lost", "engine/device.py", "return isinstance(error, _KIND) or (", "return False and (", "test_resume.py::test_a_device_that_fails_on_the_way_costs_one_window"),
+    Guard("33 other faults", "engine/device.py", "if is_out_of_memory(error) or not is_device_failure(error):", "if False:", "test_resume.py::test_other_faults_are_not_blamed_on_the_device"),
+    Guard("35 growth is progress", "video/isolated_sink.py", "return before not in (None, self._grown)", "return False", "video/test_isolated_sink.py::test_slow_encoding_of_a_file_that_grows_is_no_hang"),
+    Guard("35 pictures may be changed", "video/isolated_sink.py", "image=image.copy()", "image=image", "video/test_isolated_sink.py::test_what_was_handed_over_may_be_changed"),
+    Guard("35 encoding elsewhere", "video/writer.py", "else IsolatedSink(target, self.path)", 'else __import__("kinopaint.video.encoder", fromlist=["x"]).VideoSink(target)', "video/test_isolated_sink.py::test_the_source_is_opened_in_no_process_of_ours"),
+    Guard("35 checking elsewhere", "video/delivery.py", "from kinopaint.video.isolated import scan", "from kinopaint.video.probe import scan", "video/test_isolated_sink.py::test_the_source_is_opened_in_no_process_of_ours"),
+    Guard("36 windows end at cuts", "engine/run.py", "method.windows.cut(frames, clip.cuts)", "method.windows.cut(frames, ())", "engine/test_run.py::test_a_chained_method_starts_anew_at_a_cut"),
+    Guard("38 batch of the recipe", "api.py", "work.recipe) or like", "work.recipe)", "test_repeat.py::test_as_much_is_computed_at_once_as_then"),
+    Guard("38 additions of the recipe", "api.py", "check_additions(recipe, like)", "pass", "test_repeat.py::test_what_was_put_on_the_model_must_be_the_same"),
+    Guard("38 encoder", "video/codecs.py", '"mbtree": "0"', '"mbtree": "1"', "video/test_writer.py::test_the_same_pictures_are_encoded_alike"),
+    Guard("delivery of all frames", "video/delivery.py", "info.frame_count == plan.frames)", "True)", "video/test_delivery.py::test_whatever_breaks_while_writing_is_seen"),
+]
+# fmt: on
+
+
+def fails(copy: Path, guard: Guard) -> str:
+    """What is wrong: empty if the tests fail without the guard."""
+    path = copy / "src" / "kinopaint" / guard.file
+    whole = path.read_text(encoding="utf-8")
+    if guard.old not in whole:
+        return "its line is not there"
+    path.write_text(whole.replace(guard.old, guard.new, 1), encoding="utf-8")
+    try:
+        words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{guard.tests}"]
+        environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
+        done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    return "" if done.returncode == 1 else f"no test failed without it (exit code {done.returncode})"
+
+
+def main() -> int:
+    chosen = [guard for guard in GUARDS if not sys.argv[1:] or any(word in guard.name for word in sys.argv[1:])]
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "kinopaint"
+        for part in PARTS:
+            if (ROOT / part).is_dir():
+                shutil.copytree(ROOT / part, copy / part)
+            elif (ROOT / part).exists():
+                shutil.copy(ROOT / part, copy / part)
+        for guard in chosen:
+            wrong = fails(copy, guard)
+            missed += bool(wrong)
+            print(f"{guard.name}: {wrong or 'seen to fail'}", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} guards were seen to fail")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
