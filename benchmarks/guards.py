@@ -96,7 +96,9 @@ def main() -> int:
     chosen = [guard for guard in GUARDS if not sys.argv[1:] or any(word in guard.name for word in sys.argv[1:])]
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "kinopaint"
+        copy, shared = Path(folder) / "kinopaint", ROOT.parent / "shared"
+        if shared.exists():
+            (Path(folder) / "shared").symlink_to(shared)
         for part in PARTS:
             if (ROOT / part).is_dir():
                 shutil.copytree(ROOT / part, copy / part)

@@ -4,8 +4,8 @@
     python benchmarks/memory.py --fake --frames 60 6000
 
 Prints the peak resident size of the process that paints (decoding and encoding have their own) and the ratio of longest
-to shortest; ends with 1 if the ratio is over the limit. Small frames and one step: what could grow with the length is the
-same.
+to shortest; ends with 1 if the ratio is over the limit. Small frames and one step: what could grow with the length is
+the same.
 """
 
 from __future__ import annotations
