@@ -1,6 +1,7 @@
 """LoRA and IP-Adapter give what diffusers' own loaders give; files that do not fit are named errors."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -221,6 +222,73 @@ def test_loras_that_cannot_be_used(change, code, folder, tmp_path):
     write_kohya(load(folder), file)
     save_file(change(load_file(file)), file)
     assert refused(code, folder, lora=file).where == str(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("lora_unet_mid.dora_scale", "a DoRA"),
+        ("unet.conv_in.lora_magnitude_vector.weight", "a DoRA"),
+        ("lora_unet_mid.hada_w1_a", "a LoHa"),
+        ("lora_unet_mid.lokr_w2", "a LoKr"),
+        ("lora_unet_mid.oft_blocks", "an OFT"),
+        ("lora_unet_mid.diff", "a difference of whole weights"),
+    ],
+)
+def test_other_kinds_of_additions_are_refused_by_name(key, kind, folder, tmp_path):
+    file = tmp_path / "lora.safetensors"
+    save_file({key: torch.ones(2, 2)}, file)
+    assert f"this is {kind} " in refused("KP-LORA-FORMAT", folder, lora=file).what
+
+
+@pytest.mark.parametrize("head", ["{broken", "[1]"])
+def test_a_lora_whose_head_cannot_be_read(head, folder, tmp_path):
+    file = tmp_path / "lora.safetensors"
+    write_kohya(load(folder), file)
+    save_file(load_file(file), file, {"lora_adapter_metadata": head})
+    refused("KP-LORA-FORMAT", folder, lora=file)
+
+
+def test_alphas_that_are_no_numbers_or_odd_patterns(folder, tmp_path):
+    file = tmp_path / "lora.safetensors"
+    write_kohya(load(folder), file)
+    state = load_file(file)
+    alpha = next(name for name in state if name.endswith(".alpha"))
+    save_file({**state, alpha: torch.ones(2)}, file)
+    refused("KP-LORA-FORMAT", folder, lora=file)
+    down, up = torch.ones(1, 32), torch.ones(8, 1)
+    name = next(name for name, each in load(folder).backbone.unet.named_modules() if name.endswith("attn2.to_k"))
+    about = {"lora_adapter_metadata": json.dumps({"alpha_pattern": {"(to_k": 4, name.rpartition(".")[2]: 8}})}
+    save_file({f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}, file, about)
+    lora = read_lora(file, {"unet": load(folder).backbone.unet})
+    assert lora.changes["unet"][name].scale == 8
+
+
+def test_a_lora_for_words_only(folder, latents, step, tmp_path):
+    """In kohya's names, and with it the text encoder may not be read again."""
+    parts, file = load(folder), tmp_path / "lora.safetensors"
+    state = {}
+    for name, (down, up) in lora_factors(parts.text_encoder.model, TEXT).items():
+        stem = "lora_te_" + name.replace(".", "_")
+        state[f"{stem}.lora_down.weight"], state[f"{stem}.lora_up.weight"] = down, up
+    save_file(state, file)
+    ours = load(folder, lora=file)
+    changed = predicted(ours, latents, step)
+    assert not torch.allclose(changed, predicted(parts, latents, step))
+    ours.text_encoder.rest()
+    assert torch.equal(predicted(ours, latents, step), changed)
+
+
+def test_paths_with_colons_brackets_and_spaces(folder, latents, step, tmp_path):
+    place = tmp_path / "C: [my] löras (1)"
+    place.mkdir()
+    file = place / "50% a:b=c.safetensors"
+    write_kohya(load(folder), file)
+    for name in (f"{file}:0.5", f"{place}:0.5"):
+        assert load(folder, lora=name).added[0]["weight"] == 0.5
+    model = place / "sd [v1.5]: x"
+    shutil.copytree(folder, model)
+    assert torch.equal(predicted(load(model), latents, step), predicted(load(folder), latents, step))
 
 
 def test_a_lora_that_is_not_there_or_a_pickle(folder, tmp_path):

@@ -98,6 +98,30 @@ def test_sharded_and_fp16_weights_load(broken):
     assert "b.safetensors" in refused(broken, "KP-MODEL-PART", "a shard of the weights is missing").where
 
 
+def test_bfloat16_shards_load(broken):
+    """Two shards of bfloat16 and their list, as large checkpoints come; and a variant of that name."""
+    state = {key: value.bfloat16() for key, value in load_file(broken / UNET).items()}
+    files = {
+        f"diffusion_pytorch_model-0000{part}-of-00002.safetensors": sorted(state)[part - 1 :: 2] for part in (1, 2)
+    }
+    for file, keys in files.items():
+        save_file({key: state[key] for key in keys}, broken / "unet" / file)
+    (broken / UNET).unlink()
+    index = {"metadata": {"total_size": 1}, "weight_map": {key: file for file, keys in files.items() for key in keys}}
+    list_ = broken / "unet/diffusion_pytorch_model.safetensors.index.json"
+    list_.write_text(json.dumps(index))
+    loaded = load_model(broken, device="cpu", dtype="bf16").backbone.unet
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
+    for content in ("{}", '{"weight_map": []}', '{"weight_map": {}}'):
+        list_.write_text(content)
+        assert refused(broken, "KP-MODEL-JSON", "names no shards").where == str(list_)
+    list_.write_text(json.dumps({"weight_map": {"conv_in.weight": "../vae/diffusion_pytorch_model.safetensors"}}))
+    refused(broken, "KP-MODEL-PART", "a shard of the weights is missing")
+    list_.unlink()
+    save_file(state, (broken / UNET).with_suffix(".bf16.safetensors"))
+    load_model(broken, device="cpu", dtype="bf16")
+
+
 def test_names_of_older_releases_load(broken):
     def old(state):
         for key in list(state):
@@ -134,6 +158,7 @@ def test_a_folder_that_is_not_there(model_folder):
     wrong = model_folder.parent / "epsilo"
     assert "epsilon" in refused(wrong, "KP-MODEL-NOT-FOUND", "no such folder").fix
     refused("./nowhere", "KP-MODEL-NOT-FOUND")
+    refused("C:\\models\\none", "KP-MODEL-NOT-FOUND", "no such folder")
 
 
 def test_a_hub_id_that_is_not_cached():
@@ -222,10 +247,21 @@ def test_pickles_are_never_opened(part, broken):
     refused(broken, "KP-MODEL-PICKLE", "is never opened")
 
 
-@pytest.mark.parametrize("content", [b"", b"rubbish" * 100, None], ids=["empty", "rubbish", "truncated"])
-def test_corrupt_weights(content, broken):
-    whole = (broken / UNET).read_bytes()
-    (broken / UNET).write_bytes(whole[:-100] if content is None else content)
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda whole: b"",
+        lambda whole: b"rubbish" * 100,
+        lambda whole: whole[:-100],
+        lambda whole: whole[:20],
+        lambda whole: b"\xff" * 8 + whole[8:],
+        lambda whole: whole[:8] + b"\xff" + whole[9:],
+        lambda whole: whole.replace(b'"dtype":"F32"', b'"dtype":"Q32"', 1),
+    ],
+    ids=["empty", "rubbish", "truncated", "half a head", "a giant's head", "no text", "unknown numbers"],
+)
+def test_corrupt_weights(spoilt, broken):
+    (broken / UNET).write_bytes(spoilt((broken / UNET).read_bytes()))
     assert refused(broken, "KP-MODEL-CORRUPT", "cannot be read").where.endswith(UNET)
 
 
@@ -259,6 +295,29 @@ def test_another_class_in_the_configuration(broken):
 def test_a_configuration_that_builds_no_network(broken):
     edit_json(broken / "unet/config.json", down_block_types=["NoSuchBlock"] * 4)
     refused(broken, "KP-MODEL-ARCHITECTURE", "cannot be built")
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("unet/config.json", "in_channels", "eight"),
+        ("unet/config.json", "norm_num_groups", 0),
+        ("unet/config.json", "layers_per_block", []),
+        ("vae/config.json", "latent_channels", "four"),
+        ("vae/config.json", "scaling_factor", "x"),
+        ("vae/config.json", "block_out_channels", 0),
+        ("text_encoder/config.json", "num_attention_heads", 0),
+        ("text_encoder/config.json", "hidden_size", "x"),
+        ("scheduler/scheduler_config.json", "beta_start", "x"),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", 0),
+    ],
+)
+def test_values_that_make_no_sense(file, key, value, broken):
+    edit_json(broken / file, **{key: value})
+    with pytest.raises(ModelError) as caught:
+        load_model(broken, device="cpu", dtype="float32")
+    assert caught.value.code in ("KP-MODEL-ARCHITECTURE", "KP-MODEL-SCHEDULER", "KP-MODEL-MISFIT")
+    assert file.partition("/")[0] in caught.value.where
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class NoiseSchedule:
             raise refuse(f"timestep spacing {spacing!r} is unknown", did_you_mean(str(spacing), SPACINGS))
         try:
             betas = _betas(known)
-            if not ((betas > 0) & (betas <= 1)).all():
+            if not len(betas) or not ((betas > 0) & (betas <= 1)).all():
                 raise ValueError("its betas do not lie between 0 and 1")
             squared_alphas = torch.cumprod(1 - betas, dim=0)
             offset = int(known.get("steps_offset", 0))

@@ -58,7 +58,7 @@ def find_model(name: str | Path, *, download: bool = False, files: list[str] = H
         return Found(path)
     if path.is_file():
         return Found(_single_file(path))
-    is_path = isinstance(name, Path) or text.startswith((".", "/", "~"))
+    is_path = isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text
     if not is_path and _HUB_ID.fullmatch(text):
         return _from_hub(text, download, files)
     known = {"mini", *added, *_folders_beside(path)}

@@ -15,6 +15,13 @@ def kind_of(config: Mapping[str, Any], latent_channels: int, where: Path) -> str
     Raises ModelError KP-MODEL-MISFIT for other numbers of channels.
     """
     taken, given = config.get("in_channels", 4), config.get("out_channels", 4)
+    if not (isinstance(taken, int) and isinstance(given, int)):
+        raise ModelError(
+            "KP-MODEL-ARCHITECTURE",
+            f"the configuration counts {taken!r} and {given!r} channels",
+            where=str(where),
+            fix="fetch the model again",
+        )
     kinds = {
         0: "text-to-image",
         1: "depth",

@@ -128,6 +128,7 @@ class _Loading:
             lora, file = Weighted.parse(text), find_file(Weighted.parse(text).name, "--lora")
             networks = {"unet": unet, **text_encoder.models}
             read_lora(file, networks, weight=lora.weight).fuse(networks)
+            text_encoder.stay()
             added.append(_record("lora", Found(file), weight=lora.weight))
         controls = []
         for text in additions.controlnet:

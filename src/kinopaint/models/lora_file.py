@@ -18,6 +18,15 @@ _FACTOR = re.compile(
     r"|\.lora_linear_layer\.(?P<text>down|up))\.weight"
 )
 _KOHYA = {"lora_unet_": "unet", "lora_te_": "text_encoder", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2"}
+_OTHERS = {  # other kinds of additions, by what their files hold
+    "hada_": "a LoHa",
+    "lokr_": "a LoKr",
+    "dora_scale": "a DoRA",
+    "lora_magnitude_vector": "a DoRA",
+    "oft_": "an OFT",
+    "lora_mid": "a LoCon with a middle factor",
+    ".diff": "a difference of whole weights",
+}
 _BLOCKS = {  # names of the original layout, once diffusers has counted the blocks anew
     "input_blocks": "down_blocks",
     "middle_block": "mid_block",
@@ -44,7 +53,11 @@ def read_lora(file: str | Path, networks: Mapping[str, nn.Module], *, weight: fl
     factors: dict[tuple[str, str], dict[str, Tensor]] = {}
     alphas: dict[tuple[str, str], float] = {}
     for name, tensor in state.items():
-        if name.endswith(".alpha"):
+        if other := next((kind for mark, kind in _OTHERS.items() if mark in name), None):
+            raise ModelError(
+                "KP-LORA-FORMAT", f"this is {other} ({name}), not a LoRA", where=str(file), fix="use a plain LoRA"
+            )
+        if name.endswith(".alpha") and tensor.numel() == 1:
             alphas[_place(name.removesuffix(".alpha"), networks, file)] = float(tensor)
         elif found := _FACTOR.fullmatch(name):
             kind = found["peft"] or found["old"] or found["kohya"] or found["text"]
@@ -53,7 +66,7 @@ def read_lora(file: str | Path, networks: Mapping[str, nn.Module], *, weight: fl
         else:
             raise ModelError(
                 "KP-LORA-FORMAT",
-                f"{name} belongs to no LoRA; LoHa, LoKr, DoRA and other kinds cannot be used",
+                f"{name} belongs to no LoRA",
                 where=str(file),
                 fix="use a plain LoRA",
             )
@@ -138,7 +151,15 @@ class _Told:
     """What peft says of a LoRA besides its weights: in the file's head, or in adapter_config.json beside it."""
 
     def __init__(self, file: Path, head: Mapping[str, str]) -> None:
-        self.about: dict[str, Any] = json.loads(head.get("lora_adapter_metadata", "{}"))
+        try:
+            said = json.loads(head.get("lora_adapter_metadata", "{}"))
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise ModelError(
+                "KP-LORA-FORMAT", "the file's head says something unreadable", where=str(file), fix="fetch it again"
+            )
+        self.about: dict[str, Any] = said
         beside = file.parent / "adapter_config.json"
         if not self.about and file.name == "adapter_model.safetensors" and beside.exists():
             self.about = read_json(beside)
@@ -152,6 +173,14 @@ class _Told:
 
     def alpha(self, part: str, module: str, rank: int) -> float:
         pattern = self._get(part, "alpha_pattern") or {}
-        said = next((value for name, value in pattern.items() if re.search(rf"(^|\.){name}$", module)), None)
+        said = next((value for name, value in pattern.items() if _matches(name, module)), None)
         said = said or self._get(part, "lora_alpha")
         return float(said) if said else float(rank)  # nothing said: a scale of 1
+
+
+def _matches(pattern: str, module: str) -> bool:
+    """peft's patterns are names, or regular expressions for the end of one."""
+    try:
+        return re.search(rf"(^|\.){pattern}$", module) is not None
+    except re.error:
+        return module.endswith(pattern)

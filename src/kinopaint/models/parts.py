@@ -13,7 +13,7 @@ from kinopaint.models.controlnet import Control
 from kinopaint.models.finding import Found, find_part
 from kinopaint.models.folder import CLASSES, FolderCheckpoint, check_class
 from kinopaint.models.single_file import SingleFileCheckpoint
-from kinopaint.models.weights import filled, read_json, read_weights, weight_files
+from kinopaint.models.weights import configured, filled, read_json, read_weights, weight_files
 
 Checkpoint = FolderCheckpoint | SingleFileCheckpoint
 
@@ -44,12 +44,14 @@ class PartReader:
         upcast = unet.get("addition_embed_type") == "text_time" and own.get("force_upcast", True)
         precision = torch.float32 if upcast and self.precision == torch.float16 else self.precision
         if not other:
-            return DiffusersAutoencoder(self.network("vae", precision))
+            network = self.network("vae", precision)
+            return configured(lambda: DiffusersAutoencoder(network), self.checkpoint.where("vae"))
         folder = find_part(other, "--vae", download=self.download).path
         config = read_json(folder / "config.json")
         check_class(str(config.get("_class_name")), CLASSES["vae"], "vae", folder / "config.json")
         weights = read_weights(weight_files(folder, "diffusion_pytorch_model"), self.place, precision)
-        found = DiffusersAutoencoder(_built(config, weights, folder), scale=own.get("scaling_factor", 1.0))
+        network = _built(config, weights, folder)
+        found = configured(lambda: DiffusersAutoencoder(network, scale=own.get("scaling_factor", 1.0)), folder)
         latent_channels = own.get("latent_channels", 4)
         if found.latent_channels != latent_channels:
             raise ModelError(
@@ -114,11 +116,16 @@ class PartReader:
 
         def read(kind: Any, number: str) -> ClipText:
             part, tokenizer = f"text_encoder{number}", f"tokenizer{number}"
-            config = CLIPTextConfig.from_dict(source.config(part))
-            weights = source.weights(part, self.place, precision)
-            model = filled(lambda: kind(config), weights, source.where(part))
-            pad = source.pad_token(tokenizer)
-            return ClipText(read_tokenizer(source.tokenizer_folder(tokenizer), config.vocab_size, pad_token=pad), model)
+            said = source.config(part)
+            config = configured(lambda: CLIPTextConfig.from_dict(said), source.where(part))
+
+            def network() -> Any:
+                weights = source.weights(part, self.place, precision)
+                return filled(lambda: kind(config), weights, source.where(part))
+
+            model, pad = network(), source.pad_token(tokenizer)
+            pieces = read_tokenizer(source.tokenizer_folder(tokenizer), config.vocab_size, pad_token=pad)
+            return ClipText(pieces, model, network)
 
         if unet.get("addition_embed_type") != "text_time":
             return read(CLIPTextModel, "")

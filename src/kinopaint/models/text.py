@@ -1,7 +1,7 @@
 """Words to embeddings: a CLIP tokenizer and text model, or two of them."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,37 @@ from kinopaint.engine.denoiser import Text
 from kinopaint.errors import ModelError
 from kinopaint.text import shown
 
+Network = CLIPTextModel | CLIPTextModelWithProjection
+
 
 class ClipText:
-    """A text encoder with its weights frozen."""
+    """A text encoder with its weights frozen.
 
-    def __init__(self, tokenizer: CLIPTokenizer, model: CLIPTextModel | CLIPTextModelWithProjection) -> None:
-        module: Any = model
-        self.tokenizer, self.model = tokenizer, module.eval().requires_grad_(False)
+    Where `again` can read the network anew, `rest` lets it go: texts are encoded once, and its memory serves the rest
+    of the run better. It is read again if it is asked for.
+    """
+
+    def __init__(self, tokenizer: CLIPTokenizer, model: Network, again: Callable[[], Network] | None = None) -> None:
+        self.tokenizer, self._again = tokenizer, again
+        self._model: Any = _frozen(model)
         self.dim: int = model.config.hidden_size
         self.max_tokens: int = min(tokenizer.model_max_length, model.config.max_position_embeddings)
         self.masks_padding = bool(getattr(model.config, "use_attention_mask", False))
+
+    @property
+    def model(self) -> Any:
+        if self._model is None and self._again is not None:
+            self._model = _frozen(self._again())
+        return self._model
+
+    def rest(self) -> None:
+        """Let the network go, until it is asked for."""
+        if self._again is not None:
+            self._model = None
+
+    def stay(self) -> None:
+        """The network is no longer as it was read: keep it."""
+        self._again = None
 
     @property
     def models(self) -> dict[str, Any]:
@@ -80,6 +101,14 @@ class TwoClipTexts:
     def models(self) -> dict[str, Any]:
         return {"text_encoder": self.first.model, "text_encoder_2": self.second.model}
 
+    def rest(self) -> None:
+        self.first.rest()
+        self.second.rest()
+
+    def stay(self) -> None:
+        self.first.stay()
+        self.second.stay()
+
     def encode(self, texts: Sequence[str]) -> list[Text]:
         """See ClipText. Raises nothing of its own; both encoders warn about words that they cut off."""
         (left, _), (right, pooled) = self.first.last_but_one(texts), self.second.last_but_one(texts)
@@ -90,6 +119,10 @@ class TwoClipTexts:
             text if words.strip() else replace(text, states=text.states * 0, pooled=whole * 0)
             for words, text, whole in zip(texts, told, pooled, strict=True)
         ]
+
+
+def _frozen(model: Any) -> Any:
+    return model.eval().requires_grad_(False)
 
 
 def read_tokenizer(folder: Path, vocabulary: int, *, pad_token: str | None = None) -> Any:

@@ -33,16 +33,22 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path, stem: str) -> list[Path]:
-    """The file, or the shards, that hold the weights of a part; the variant in half precision if there is no other.
+    """The file, or the shards, that hold the weights of a part; a variant (`.fp16`, …) if there is no other.
 
-    Raises ModelError KP-MODEL-PART, or KP-MODEL-PICKLE if all there is is a pickle.
+    Raises ModelError KP-MODEL-PART, KP-MODEL-JSON for a list of shards that is none, or KP-MODEL-PICKLE if all there is
+    is a pickle.
     """
-    for variant in ("", ".fp16"):
+    for variant in ("", ".fp16", ".bf16"):
         if (file := folder / f"{stem}{variant}.safetensors").exists():
             return [file]
         index = folder / f"{stem}.safetensors.index{variant}.json"
         if index.exists():
-            files = [folder / str(name) for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+            shards = read_json(index).get("weight_map")
+            if not isinstance(shards, dict) or not shards:
+                raise ModelError(
+                    "KP-MODEL-JSON", "the file names no shards", where=str(index), fix="fetch the model again"
+                )
+            files = [folder / str(name) for name in sorted({str(name) for name in shards.values()})]
             for file in files:
                 if file.parent != folder or not file.exists():
                     raise missing(file, "a shard of the weights")
@@ -129,16 +135,8 @@ def filled(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], where:
 
     Raises ModelError KP-MODEL-ARCHITECTURE if it cannot be built, KP-MODEL-KEYS if the weights are not its.
     """
-    try:
-        with torch.device("meta"):
-            model = build()
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(
-            "KP-MODEL-ARCHITECTURE",
-            f"the network cannot be built from its configuration: {error}",
-            where=str(where / "config.json" if where.is_dir() else where),
-            fix="fetch the model again",
-        ) from error
+    with torch.device("meta"):
+        model = configured(build, where)
     expected = model.state_dict()
     state = _with_current_names(weights, expected)
     _check_keys(state, expected, where)
@@ -150,6 +148,19 @@ def filled(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], where:
             positions = torch.arange(buffer.shape[-1], device=device).expand(buffer.shape)
             model.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
     return model
+
+
+def configured(build: Callable[[], Any], where: Path) -> Any:
+    """What `build` makes of a configuration. Raises ModelError KP-MODEL-ARCHITECTURE if that fails."""
+    try:
+        return build()
+    except Exception as error:  # of a constructor that is given whatever a stranger's file says
+        raise ModelError(
+            "KP-MODEL-ARCHITECTURE",
+            f"the network cannot be built from its configuration: {error}",
+            where=str(where / "config.json" if where.is_dir() else where),
+            fix="fetch the model again",
+        ) from error
 
 
 def _with_current_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
