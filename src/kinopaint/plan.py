@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kinopaint.api import Ready, made_ready
+from kinopaint.engine.denoiser import reuses
 from kinopaint.engine.run import stylize_windows
 from kinopaint.job import Job
 from kinopaint.types import Clip
@@ -81,6 +82,9 @@ class _Counting:
         self.calls += 1
         self.samples += len(conditions) * latents.shape[-4]
         return self.backbone.predict(latents, step, conditions, **more)
+
+    def reuses(self, step: Any) -> bool:
+        return reuses(self.backbone, step)
 
 
 def plan(input: str | PathLike[str], prompt: str, output: str | PathLike[str], **settings: Any) -> Plan:

@@ -46,6 +46,24 @@ def test_calls_of_a_step_are_known_by_place_and_shape(parts):
     assert pattern(FeatureCache(2), steps[:1]) == [1]
 
 
+def test_other_calls_of_a_step_do_not_matter(parts):
+    """A pilot that is asked on some steps only shifts nobody's place."""
+    cache, steps = FeatureCache(2), parts.schedule.steps(10)
+    for call in ("pilot", "branches"):
+        assert cache.recall(steps[0], call) is None
+        cache.keep(call, torch.tensor(float(len(call))))
+    assert cache.recall(steps[1], "branches") == 8
+
+
+def test_a_step_that_is_watched_is_full_and_serves_the_next(parts, conditions, deep_calls):
+    proceed = [lambda call, rest: rest(call)]
+    backbone, steps, latents = parts.backbone.caching(2), parts.schedule.steps(10), torch.zeros(1, 4, 4, 4)
+    with torch.no_grad():
+        for step in steps[:4]:
+            backbone.predict(latents, step, conditions, interventions=[] if backbone.reuses(step) else proceed)
+    assert len(deep_calls) == 2
+
+
 @pytest.fixture
 def conditions(parts):
     nothing, words = parts.text_encoder.encode(["", "oil"])

@@ -71,3 +71,9 @@ class Backbone(Protocol):
         `latents` are shared by all conditions if they have no branch axis, else each condition has its own.
         """
         ...
+
+
+def reuses(backbone: Backbone, step: Step) -> bool:
+    """Whether `backbone` may answer on features of an earlier step, which nobody can watch being made."""
+    ask = getattr(backbone, "reuses", None)
+    return ask is not None and bool(ask(step))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinopaint.engine.components import Components
-from kinopaint.engine.denoiser import Backbone, Condition
+from kinopaint.engine.denoiser import Backbone, Condition, reuses
 from kinopaint.engine.device import device_errors
 from kinopaint.engine.faults import Fault, WatchedAutoencoder, find_fault
 from kinopaint.engine.interventions import FeatureHook, Intervention
@@ -93,11 +93,14 @@ def stylize_windows(
     exact: Callable[[], Components] | None = None,
     resume_at: int = 0,
     carry: Any = None,
+    frugal: bool = False,
 ) -> Iterator[Painted]:
     """Yield each window with its fresh frames restyled, as soon as they are done.
 
     No window spans one of the clip's cuts, and a chained method starts anew after each. `frames` are drawn lazily and
     all have the size that `clip` names. `on_progress` is called after each prediction and after each window.
+
+    `frugal`: once the method is prepared, a text encoder that can be read again makes room.
 
     To go on with an earlier run, `resume_at` is the first window to paint and `carry` what the one before it left;
     `frames` are all of them nevertheless, because windows see frames of earlier ones.
@@ -108,7 +111,7 @@ def stylize_windows(
     so are all later ones; ModelError (KP-MEMORY) if the smallest is too much, and ModelError (KP-DEVICE-LOST) if the
     device fails. ShapeError if the method returns another number of frames than the window has fresh ones.
     """
-    shared = method.prepare(clip, prompt, parts)
+    shared = _prepared(method, clip, prompt, parts, frugal=frugal)
     chained = cast("ChainedMethod[Any, Any]", method) if hasattr(method, "start") else None
 
     def run(window: Window) -> tuple[Frames, Any, Fault | None]:
@@ -159,7 +162,7 @@ def stylize_windows(
         if fault and exact and parts.dtype != torch.float32:
             changes.append("float32")
             parts, exact = under(parts.load, exact()), None
-            shared = method.prepare(clip, prompt, parts)
+            shared = _prepared(method, clip, prompt, parts, frugal=frugal)
             result, following, fault = painted(window, changes)
         if fault:
             raise ModelError(
@@ -172,6 +175,14 @@ def stylize_windows(
         if on_progress:
             on_progress(Progress(window.index + 1, window.fresh_numbers[-1] + 1, clip.count, 0, 1, 0))
         yield Painted(window, result, carry, "; ".join(changes))
+
+
+def _prepared(method: Any, clip: Clip, prompt: Prompt, parts: Components, *, frugal: bool) -> Any:
+    shared = method.prepare(clip, prompt, parts)
+    rest = getattr(parts.text_encoder, "rest", None)
+    if frugal and rest is not None:
+        rest()
+    return shared
 
 
 def _named(numbers: Sequence[int]) -> str:
@@ -215,3 +226,6 @@ class _Watched:
         result = self.backbone.predict(latents, step, conditions, interventions=interventions, features=features)
         self.report(step)
         return result
+
+    def reuses(self, step: Step) -> bool:
+        return reuses(self.backbone, step)

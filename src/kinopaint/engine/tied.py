@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinopaint.engine.components import Components
-from kinopaint.engine.denoiser import Backbone, Condition, Text
+from kinopaint.engine.denoiser import Backbone, Condition, Text, reuses
 from kinopaint.engine.schedule import Step
 from kinopaint.types import Frames, Latents, Prompt
 
@@ -48,3 +48,6 @@ class _Tied:
     ) -> Float[Tensor, "term frame channel height width"]:
         seen = [replace(condition, structure=self.structure, hints=self.hints) for condition in conditions]
         return self.backbone.predict(latents, step, seen, **more)
+
+    def reuses(self, step: Step) -> bool:
+        return reuses(self.backbone, step)

@@ -20,7 +20,7 @@ from kinopaint.attention.mask import AttentionMask
 from kinopaint.attention.self_attention_guidance import degraded
 from kinopaint.engine.components import Components
 from kinopaint.engine.corrections import during, evaluated_at, gradient_of, moved_by, nudged
-from kinopaint.engine.denoiser import Condition, Denoiser, Text
+from kinopaint.engine.denoiser import Condition, Denoiser, Text, reuses
 from kinopaint.engine.guidance import Term, combine, needed, rescaled, weighted
 from kinopaint.engine.noise import frame_tapes, noise_tape
 from kinopaint.engine.samplers import (
@@ -73,6 +73,7 @@ _PAPER: Mapping[str, Any] = {
     "sampler": "ddim",
     "spacing": "trailing",
     "noise": "shared",
+    "guidance": "branches",
     "guidance_rescale": 0.0,
     "temporal": "net",
 }
@@ -145,6 +146,12 @@ class StyleAVideo:
     clip_every: int = setting(1, "make the CLIP step on every so many steps", minimum=1)
     clip_high: float = setting(1.0, "noise level, as a share, from which the CLIP step is made", minimum=0, maximum=1)
     clip_low: float = setting(0.0, "noise level, as a share, down to which it is made", minimum=0, maximum=1)
+    guidance: str = setting(
+        "branches",
+        "one evaluation for each condition, weighted by s_image, s_text and s_mask; or a single one, of frame and "
+        "words together, whatever these are",
+        choices=("branches", "single"),
+    )
     init: str = setting("noised_input", "where sampling starts", choices=("noised_input", "noise"))
     strength: float = setting(
         1.0, "share of the steps that are made, from the noised frame on; 0 changes nothing", minimum=0, maximum=1
@@ -194,6 +201,7 @@ class StyleAVideo:
             "s_text": 7.5,
             "s_mask": 0.0,
             "text_branch": "joint",
+            "guidance": "branches",
             "clip_strength": 0.0,
             "init": "noise",
             "sampler": "checkpoint",
@@ -298,7 +306,8 @@ class StyleAVideo:
         latents before each step.
         """
         size = (source.shape[-2], source.shape[-1])
-        mask = AttentionMask(self.mask_layer, self.mask_source, size) if self.s_mask else None
+        masked = self.s_mask and self.guidance == "branches"
+        mask = AttentionMask(self.mask_layer, self.mask_source, size) if masked else None
         denoise = self._denoiser(source, shared, parts, mask)
         if not self.clip_strength:
             return denoise, []
@@ -319,8 +328,10 @@ class StyleAVideo:
         wrap = nudged if self.clip_shift == "classifier" else evaluated_at
         return wrap(denoise, gradient, strength, normalise=normalise), []
 
-    def _terms(self, source: Latents, shared: Shared) -> list[Term]:
+    def _terms(self, source: Latents, shared: Shared, parts: Components) -> list[Term]:
         """ε_0 + s_I (ε_I - ε_0) + s_T (ε_T - ε_0), or with ε_IT - ε_I for the last bracket; the mask's term apart."""
+        if self.guidance == "single":
+            return [(1.0, Condition("style", shared.words, source if parts.backbone.image_channels else None))]
         nothing, content = Condition("nothing", shared.nothing), Condition("content", shared.nothing, source)
         masked = self.s_mask if self.mask_mode != "sag" else 0.0  # sag adds a difference of its own
         if self.text_branch == "joint":
@@ -337,7 +348,7 @@ class StyleAVideo:
 
     def _denoiser(self, source: Latents, shared: Shared, parts: Components, mask: AttentionMask | None) -> Denoiser:
         """The sum without the mask's term, or with + s_M (ε_M - ε_0), where ε_M sees the frame through the mask."""
-        terms = self._terms(source, shared)
+        terms = self._terms(source, shared, parts)
         if mask is None:
             return weighted(parts.backbone, terms, rescale=self.guidance_rescale)
         seen = self._seen(source, shared, parts, clip_step=False)
@@ -353,7 +364,8 @@ class StyleAVideo:
             if mask.known_at(step, lagged=self.mask_lagged) is None and (self.mask_lagged or not is_branch):
                 look(latents, step)
             known = mask.known_at(step, lagged=self.mask_lagged)
-            watch = [] if mask.known_at(step) is not None else [mask.watching(seen.branch, step)]
+            reused = self.mask_lagged and known is not None and reuses(parts.backbone, step)  # the mask stays, too
+            watch = [] if reused or mask.known_at(step) is not None else [mask.watching(seen.branch, step)]
             evaluated = always | ({seen.branch} if watch else set())
             weights = [weight for weight, condition in terms if condition.branch in evaluated]
             conditions = [condition for _, condition in terms if condition.branch in evaluated]

@@ -1,7 +1,7 @@
 """A diffusers `UNet2DConditionModel` as a Backbone: branches × frames in one call, attention open to interventions."""
 
 import copy
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +23,12 @@ from kinopaint.engine.interventions import AttentionCall, FeatureCall, FeatureHo
 from kinopaint.engine.schedule import Step
 from kinopaint.errors import ShapeError
 from kinopaint.models.controlnet import Control, residuals
+from kinopaint.models.graphs import GraphedCalls
 from kinopaint.models.layers import Linear, quicken
 from kinopaint.types import Latents
 
 _ENCODER_BLOCKS = (CrossAttnDownBlock2D, DownBlock2D)
+_GRAPH_DEVICE = "cuda"
 
 
 class DiffusersBackbone:
@@ -61,6 +63,7 @@ class DiffusersBackbone:
         self.latent_channels: int = network.config.in_channels - image_channels - structure_channels
         self.pixels_per_cell = pixels_per_cell
         self.cache: FeatureCache | None = None
+        self.graphs: GraphedCalls | None = None
         self.controls: tuple[Control, ...] = ()
         self.picture_adapters: tuple[IpAdapter, ...] = ()
         self.wants_pooled = network.config.get("addition_embed_type") == "text_time"  # SDXL
@@ -116,32 +119,75 @@ class DiffusersBackbone:
             added = self._added(conditions, count, height, width)
             flat = part.flatten(0, 1).contiguous(memory_format=torch.channels_last)
             control = residuals(controls, step, flat[:, :channels], timestep, texts, shown, added)
-            usable = self.cache is not None and not (watched or controls or torch.is_grad_enabled())
-            with self._hooked(features, inside), self._cached(step, (branches, flat.shape) if usable else None):
-                output = self.unet(
-                    flat,
-                    timestep,
-                    texts,
-                    cross_attention_kwargs={"inside": inside},
-                    added_cond_kwargs=added,
-                    **control,
-                    return_dict=False,
-                )[0]
+            plain = not (features or controls or torch.is_grad_enabled())
+            free = plain and not watched
+            cache = self.cache if plain else None
+            kind = branches, flat.shape
+            deep = cache.recall(step, kind, full=watched) if cache else None
+            inputs = {"sample": flat, "timestep": timestep, "texts": texts, **(added or {})}
+            if deep is not None:
+                inputs["deep"] = deep
+            keeps = cache is not None and deep is None
+            evaluate = partial(self._evaluate, inside=inside, added=tuple(added or ()), control=control, keeps=keeps)
+            with self._hooked(features, inside):
+                if self.graphs is not None and free and flat.device.type == _GRAPH_DEVICE:
+                    said = tuple(_identity(each.text.states) for each in conditions)
+                    output, *kept = self.graphs((branches, said, keeps), inputs, evaluate, held=inside)
+                else:
+                    output, *kept = evaluate(inputs)
+            if cache is not None and kept:
+                cache.keep(kind, kept[0])
             outputs.append(output.float().view(terms, count, *output.shape[1:]))
         return self._as_noise(torch.cat(outputs, dim=1), latents, step)
+
+    def _evaluate(
+        self,
+        given: Mapping[str, Tensor],
+        *,
+        inside: "_Pass",
+        added: Sequence[str],
+        control: Mapping[str, Any],
+        keeps: bool,
+    ) -> tuple[Tensor, ...]:
+        """The network's answer; with `keeps` also its deep features, which are used where they are `given`."""
+        with self._deep(given.get("deep"), keeps=keeps) as kept:
+            output = self.unet(
+                given["sample"],
+                given["timestep"],
+                given["texts"],
+                cross_attention_kwargs={"inside": inside},
+                added_cond_kwargs={name: given[name] for name in added} if added else None,
+                **control,
+                return_dict=False,
+            )[0]
+        return output, *kept
 
     def sized(self, samples: int) -> "DiffusersBackbone":
         """This network with at most so many pictures in one call."""
         twin = copy.copy(self)
         twin.batch = samples
-        return twin
+        return twin if twin.graphs is None else twin.graphed()  # with other shapes, what is recorded is a burden
 
     def caching(self, every: int) -> "DiffusersBackbone":
-        """This network, with deep features reused (see FeatureCache); calls that somebody watches, that ask for
-        gradients or that a ControlNet steers are always full.
+        """This network, with deep features reused (see FeatureCache); calls that somebody watches (see `reuses`), that
+        ask for gradients or that a ControlNet steers are always full, and so is a network with blocks of other kinds.
         """
+        if not all(isinstance(block, _ENCODER_BLOCKS) for block in self.unet.down_blocks):
+            return self
         twin = copy.copy(self)
         twin.cache = FeatureCache(every)
+        return twin
+
+    def reuses(self, step: Step) -> bool:
+        """Whether calls of this step may run on features of an earlier one, unless they are watched."""
+        return self.cache is not None and not self.controls and self.cache.reuses(step)
+
+    def graphed(self) -> "DiffusersBackbone":
+        """This network with its calls recorded as CUDA graphs, where it is on such a device; calls that somebody
+        watches, that ask for gradients or that a ControlNet steers never are.
+        """
+        twin = copy.copy(self)
+        twin.graphs = GraphedCalls()
         return twin
 
     @contextmanager
@@ -150,11 +196,12 @@ class DiffusersBackbone:
         with ExitStack() as stack:
             for adapter in adapters:
                 stack.enter_context(adapter.applied({"unet": self.unet}))
-            kept, self._words = self._words, _Words()  # keys and values of words belong to the weights
+            kept, graphs = self._words, self.graphs  # keys and values of words, and recordings, belong to the weights
+            self._words, self.graphs = _Words(), None
             try:
                 yield self
             finally:
-                self._words = kept
+                self._words, self.graphs = kept, graphs
 
     def _looking_at_pictures(self, conditions: Sequence[Condition]) -> list[Intervention]:
         return [
@@ -244,29 +291,28 @@ class DiffusersBackbone:
                 handle.remove()
 
     @contextmanager
-    def _cached(self, step: Step, call: Hashable) -> Iterator[None]:
-        """For one call, keep what enters the last decoder block, or go there directly with what was kept; None: no."""
-        if call is None or self.cache is None:
-            yield
-            return
-        cache, last = self.cache, self.unet.up_blocks[-1]
-        deep = cache.recall(step, call)
-        if deep is None:
+    def _deep(self, deep: Tensor | None, *, keeps: bool) -> Iterator[list[Tensor]]:
+        """For one call, go directly to the last decoder block with `deep`; or list what enters it."""
+        kept: list[Tensor] = []
+        if keeps:
 
             def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                cache.keep(call, kwargs["hidden_states"])
+                kept.append(kwargs["hidden_states"])
 
-            handle = last.register_forward_pre_hook(keep, with_kwargs=True)
+            handle = self.unet.up_blocks[-1].register_forward_pre_hook(keep, with_kwargs=True)
             try:
-                yield
+                yield kept
             finally:
                 handle.remove()
+            return
+        if deep is None:
+            yield kept
             return
         inner = [*self.unet.down_blocks[1:], self.unet.mid_block, *self.unet.up_blocks[:-1]]
         for block in inner:  # an attribute of the instance comes before the method of its class
             block.forward = partial(_skipped, block, deep)
         try:
-            yield
+            yield kept
         finally:
             for block in inner:
                 del block.forward
