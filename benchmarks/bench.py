@@ -1,7 +1,7 @@
 """Time per frame, ours against stock diffusers: the same weights, steps, size and precision, side by side.
 
     make bench                     the embedded model, then Stable Diffusion 1.5's architecture with random weights
-    make bench DEVICE=cuda         the same on a GPU; at most 8 minutes, figures in out/bench.json
+    make bench DEVICE=cuda         the same on a GPU, and four branches with the CLIP step; at most 8 minutes
     python benchmarks/bench.py --only mini --frames 4 --repeats 3 --clock cpu
 
 Both run in one process and take turns, so that whatever else the machine does hits both; the median of the turns
@@ -11,6 +11,7 @@ writing video is in neither; encoding and decoding of latents is in both. `--clo
 instead of the wall's, for a machine that others use, too; with one thread.
 
 The achieved share is the architecture's work (benchmarks/work.py) over time, of the matrix product's on this machine.
+Figures go to the file that `--json` names after each model, so that a run that is cut short leaves what it has.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -39,13 +41,16 @@ from kinopaint.engine.load import PeakMemory
 from kinopaint.engine.schedule import NoiseSchedule
 from kinopaint.models.autoencoder import DiffusersAutoencoder
 from kinopaint.models.diffusers_unet import DiffusersBackbone
+from kinopaint.models.image import ClipImages
 from kinopaint.models.placement import choose_device, choose_dtype
 from kinopaint.profiles import PROFILES
 from kinopaint.recipe import versions
 
 PROMPT = "a watercolor painting"
 S_TEXT, S_IMAGE = 7.5, 1.5
-LIMIT = 420.0  # seconds; no further turn is begun after so long
+LIMIT = 420.0  # seconds; nothing is begun that would, by what came before, take longer
+WARM_UPS = {"cpu": 0, "cuda": 3}  # turns that do not count
+GOALS = {"four branches": (200, 130, 100), "four branches, balanced": (60,)}  # ms on an H200: gate, goal, stretch
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
@@ -92,7 +97,7 @@ def sd15(device: torch.device, dtype: torch.dtype) -> tuple[Any, Callable[[], An
     schedule = NoiseSchedule.from_config({**SCHEDULE, "set_alpha_to_one": False})
     text = FixedText(device)
     parts = kinopaint.models.Components(
-        DiffusersBackbone(unet, "epsilon", image_channels=4),
+        DiffusersBackbone(unet, "epsilon", image_channels=4, batch=64 if device.type == "cuda" else 24),
         DiffusersAutoencoder(vae),
         text,
         schedule,
@@ -111,6 +116,17 @@ def sd15(device: torch.device, dtype: torch.dtype) -> tuple[Any, Callable[[], An
         return made
 
     return parts, pipeline
+
+
+def with_gradient(parts: Any) -> Any:
+    """The same model with a CLIP ViT-B/32 and a tiny autoencoder of random weights, for the CLIP step."""
+    tower = random_weights(work.clip(**work.CLIP_B32), parts.device, parts.dtype)
+    for name, buffer in list(tower.named_buffers()):  # positions, which came as rubbish from the meta device
+        owner, _, leaf = name.rpartition(".")
+        positions = torch.arange(buffer.shape[-1], device=parts.device).expand(buffer.shape)
+        tower.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
+    small = random_weights(work.build("AutoencoderTiny"), parts.device, parts.dtype)
+    return replace(parts, image_encoder=ClipImages(tower), small_autoencoder=DiffusersAutoencoder(small))
 
 
 def mini(device: torch.device, dtype: str) -> tuple[Any, Callable[[], Any]]:
@@ -148,8 +164,8 @@ def stock(pipeline: Any, pictures: Sequence[np.ndarray], steps: int, **more: Any
     ]
 
 
-def ours(parts: Any, pictures: Sequence[np.ndarray], steps: int, profile: str) -> list[np.ndarray]:
-    """Our three branches as stock has them, from the same noise, under a profile."""
+def ours(parts: Any, pictures: Sequence[np.ndarray], steps: int, profile: str, **more: Any) -> list[np.ndarray]:
+    """Our three branches as stock has them, from the same noise, under a profile; `more` are other fields."""
     fields = PROFILES[profile].fields if profile != "exact" else {}
     settings = {
         "text_branch": "joint",
@@ -159,9 +175,17 @@ def ours(parts: Any, pictures: Sequence[np.ndarray], steps: int, profile: str) -
         "windows": kinopaint.types.WindowPlan(8),
         "num_inference_steps": steps,
         **{name: value for name, value in fields.items() if name != "num_inference_steps" or steps >= 30},
+        **more,
     }
     method = kinopaint.methods.StyleAVideo(**settings)
     return list(kinopaint.stylize_frames(iter(pictures), PROMPT, method=method, parts=PROFILES[profile].applied(parts)))
+
+
+def four_branches(parts: Any, pictures: Sequence[np.ndarray], steps: int, profile: str) -> list[np.ndarray]:
+    """The paper's guidance: nothing, frame, words, mask; and the CLIP step through the tiny decoder."""
+    clip = {"clip_strength": 0.02, "clip_decoder": "small", "clip_every": 1 if profile == "exact" else 2}
+    fields = {"text_branch": "null_image", "s_mask": 0.5, "mask_lagged": True, **clip}
+    return ours(parts, pictures, steps, profile, **fields)
 
 
 def ceiling(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
@@ -190,24 +214,60 @@ def machine(device: torch.device) -> str:
     except OSError:
         pass
     place = f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    return f"{torch.cuda.get_device_name(device)}; {place}" if device.type == "cuda" else place
+    if device.type != "cuda":
+        return place
+    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, driver {driver()}; {place}"
+
+
+def driver() -> str:
+    """The driver's version and the clocks, as nvidia-smi tells them."""
+    asked = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.mem", "--format=csv,noheader"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return "unknown"
 
 
 def measure(
-    runs: dict[str, Callable[[], Any]], repeats: int, frames: int, device: torch.device, clock: Callable[[], float]
-) -> dict[str, list[float]]:
-    """Milliseconds per frame of each run, one number for each turn."""
+    runs: dict[str, Callable[[], Any]],
+    repeats: int,
+    frames: int,
+    device: torch.device,
+    clock: Callable[[], float],
+    deadline: float,
+    networks: Sequence[Any],
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Milliseconds per frame of each run, one number for each turn; and how often each calls one of `networks`.
+
+    `deadline` is on the monotonic clock.
+
+    The first turn is made whatever it takes. Turns that only warm up come first, as long as there is time for as many
+    again.
+    """
     found: dict[str, list[float]] = {name: [] for name in runs}
-    started = time.monotonic()
-    for turn in range(repeats):
-        if turn and time.monotonic() - started > LIMIT / 2:
-            break
+    calls, counted = {}, [0]
+
+    def count(*_: Any) -> None:
+        counted[0] += 1
+
+    handles = [network.register_forward_pre_hook(count) for network in networks]
+    turns = WARM_UPS[device.type] + repeats
+    turn = 0
+    while turn < turns:
+        started = time.monotonic()
         for name, run in runs.items():
-            begin = clock()
+            begin, before = clock(), counted[0]
             run()
             synchronise(device)
             found[name].append((clock() - begin) / frames * 1000)
-    return found
+            calls[name] = counted[0] - before
+        turn += 1
+        if time.monotonic() + (time.monotonic() - started) > deadline:
+            turns = turn
+    for handle in handles:
+        handle.remove()
+    warm = min(WARM_UPS[device.type], turns - 1)
+    return {name: times[warm:] for name, times in found.items()}, calls
 
 
 def peak(run: Callable[[], Any], device: torch.device) -> int:
@@ -222,15 +282,17 @@ def peak(run: Callable[[], Any], device: torch.device) -> int:
     return memory.peak
 
 
-def suite(name: str, given: argparse.Namespace, device: torch.device, clock: Callable[[], float]) -> dict[str, Any]:
+def suite(
+    name: str, given: argparse.Namespace, device: torch.device, clock: Callable[[], float], deadline: float
+) -> dict[str, Any]:
     """All figures of one model."""
+    quick = device.type == "cuda"
     if name == "mini":
         parts, make = mini(device, given.dtype)
         steps, repeats, frames = given.steps, given.repeats, given.frames
     else:
         dtype = choose_dtype(given.dtype, device)
         parts, make = sd15(device, dtype)
-        quick = device.type == "cuda"
         steps, repeats, frames = (given.steps, given.repeats, 8) if quick else (3, min(2, given.repeats), 1)
     width, height = map(int, given.size.split("x"))
     pictures = list(demo.render(frames=frames, size=(width, height)))
@@ -240,19 +302,27 @@ def suite(name: str, given: argparse.Namespace, device: torch.device, clock: Cal
         "exact": lambda: ours(parts, pictures, steps, "exact"),
         "balanced": lambda: ours(parts, pictures, steps, "balanced"),
     }
-    if name == "sd15" and device.type == "cpu":
+    if name == "sd15" and quick:
+        clipped = with_gradient(parts)
+        runs["four branches"] = lambda: four_branches(clipped, pictures, steps, "exact")
+        runs["four branches, balanced"] = lambda: four_branches(clipped, pictures, steps, "balanced")
+    elif name == "sd15":
         del runs["balanced"]  # three steps say nothing about it
     stock(pipeline, pictures[:1], 1)  # warms up
     ours(parts, pictures[:1], 1, "exact")
-    found = measure(runs, repeats, frames, device, clock)
+    networks = (parts.backbone.unet, pipeline.unet)
+    found, calls = measure(runs, repeats, frames, device, clock, deadline, networks)
     median = {run: statistics.median(times) for run, times in found.items()}
+    ninety_fifth = {run: float(np.quantile(times, 0.95)) for run, times in found.items()}
 
     factor, network = parts.autoencoder.factor, work.rebuilt(parts.backbone.unet)
     one = work.unet_work(network, height // factor, width // factor, parts.text_encoder.max_tokens)
     coder = work.autoencoder_work(work.rebuilt(parts.autoencoder.network), height, width)
-    per_frame = 3 * steps * one + sum(coder)
+    per_frame = {run: 3 * steps * one + sum(coder) for run in ("stock", "exact")}
+    if "four branches" in runs:
+        gradient = work.gradient_work(work.build("AutoencoderTiny"), work.clip(**work.CLIP_B32), height, width)
+        per_frame["four branches"] = (5 * one + gradient) * steps + sum(coder)  # the fifth: what the CLIP step sees
     best = ceiling(device, parts.dtype, clock)
-    calls = {"stock": steps * frames, "exact": steps * -(-frames // max(1, parts.backbone.batch // 3))}
     peaks = {
         "stock": peak(lambda: stock(pipeline, pictures[:1], 1), device),
         "exact": peak(lambda: ours(parts, pictures, 1, "exact"), device),
@@ -261,12 +331,14 @@ def suite(name: str, given: argparse.Namespace, device: torch.device, clock: Cal
         "settings": f"{given.size}, {steps} steps, {frames} frames, 3 branches, {parts.dtype}",
         "ms_per_frame": found,
         "median": median,
+        "percentile_95": ninety_fifth,
         "times_as_fast": {run: median["stock"] / each for run, each in median.items()},
         "model_calls": calls,
-        "tera_operations_per_frame": per_frame / 1e12,
+        "tera_operations_per_frame": {run: each / 1e12 for run, each in per_frame.items()},
         "ceiling_tera_per_second": best / 1e12,
-        "share_of_ceiling": {run: per_frame / (median[run] / 1000) / best for run in ("stock", "exact")},
+        "share_of_ceiling": {run: each / (median[run] / 1000) / best for run, each in per_frame.items()},
         "peak_bytes_beside_weights": peaks,
+        "goals_ms": {run: goals for run, goals in GOALS.items() if run in runs},
     }
 
 
@@ -296,21 +368,22 @@ def faithfulness(device: torch.device) -> dict[str, float]:
 
 
 def shown(name: str, figures: dict[str, Any]) -> str:
-    lines = [f"{name}: {figures['settings']}", f"{'':<10}{'ms/frame':>9}{'as fast':>9}{'of ceiling':>12}  all turns"]
+    lines = [f"{name}: {figures['settings']}", f"{'':<24}{'ms/frame':>9}{'as fast':>9}{'of ceiling':>12}  all turns"]
     for run, times in figures["ms_per_frame"].items():
         share = figures["share_of_ceiling"].get(run)
         lines.append(
-            f"{run:<10}{figures['median'][run]:>9.0f}{figures['times_as_fast'][run]:>8.2f}x"
+            f"{run:<24}{figures['median'][run]:>9.0f}{figures['times_as_fast'][run]:>8.2f}x"
             f"{'' if share is None else f'{share:.0%}':>12}  {', '.join(f'{each:.0f}' for each in times)}"
         )
-    work_done = figures["tera_operations_per_frame"]
-    lines.append(f"{work_done:.2f} TFLOP per frame, ceiling {figures['ceiling_tera_per_second']:.2f} TFLOP/s")
+    done = ", ".join(f"{run} {each:.2f}" for run, each in figures["tera_operations_per_frame"].items())
+    lines.append(f"TFLOP per frame: {done}; ceiling {figures['ceiling_tera_per_second']:.2f} TFLOP/s")
     held = ", ".join(f"{run} {size / 1e6:.0f} MB" for run, size in figures["peak_bytes_beside_weights"].items())
     lines.append(f"calls {figures['model_calls']}; peak beside weights: {held}")
     return "\n".join(lines)
 
 
 def main() -> None:
+    begun = time.monotonic()
     parser = argparse.ArgumentParser(description="Time per frame, ours against stock diffusers.")
     parser.add_argument("--only", choices=("mini", "sd15"), help="one of the two models (default: both)")
     parser.add_argument("--frames", type=int, default=8, help="frames per turn with mini (default: 8)")
@@ -331,15 +404,22 @@ def main() -> None:
     clock = time.process_time if given.clock == "cpu" else time.perf_counter
     print(f"{machine(device)}\n{', '.join(f'{name} {version}' for name, version in versions().items())}")
     figures: dict[str, Any] = {"machine": machine(device), "clock": given.clock, "versions": versions()}
-    for name in (given.only,) if given.only else ("mini", "sd15"):
-        figures[name] = suite(name, given, device, clock)
+    names = (given.only,) if given.only else ("mini", "sd15")
+    for index, name in enumerate(names):
+        left = LIMIT - (time.monotonic() - begun)
+        figures[name] = suite(name, given, device, clock, time.monotonic() + left / (len(names) - index))
         print(shown(name, figures[name]), flush=True)
+        write(figures, given.json)
     if given.latents:
         figures["latents"] = faithfulness(device)
         print("largest difference of latents from stock's in fp32, of the largest value:", figures["latents"])
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(figures, indent=2, default=str) + "\n", encoding="utf-8")
+        write(figures, given.json)
+
+
+def write(figures: dict[str, Any], file: Path | None) -> None:
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(figures, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

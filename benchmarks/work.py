@@ -19,6 +19,8 @@ SD15_VAE: dict[str, Any] = {
     "layers_per_block": 2,
     "sample_size": 512,
 }
+CLIP_B32: dict[str, Any] = {"hidden_size": 768, "num_hidden_layers": 12, "patch_size": 32, "projection_dim": 512}
+CLIP_L14: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24, "patch_size": 14, "projection_dim": 768}
 
 
 def build(name: str, **config: Any) -> Any:
@@ -55,3 +57,33 @@ def autoencoder_work(vae: Any, height: int, width: int) -> tuple[int, int]:
     pixels = torch.empty(1, 3, height, width, device="meta")
     latents = torch.empty(1, vae.config.latent_channels, height // factor, width // factor, device="meta")
     return operations(lambda: vae.encoder(pixels)), operations(lambda: vae.decoder(latents))
+
+
+def clip(**config: Any) -> Any:
+    """A CLIP image tower for 224 pixels on the meta device."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    width = config["hidden_size"]
+    more = {"intermediate_size": 4 * width, "num_attention_heads": width // 64, "image_size": 224}
+    with torch.device("meta"):
+        return CLIPVisionModelWithProjection(CLIPVisionConfig(**config, **more)).eval()
+
+
+def gradient_work(vae: Any, tower: Any, height: int, width: int) -> int:
+    """The CLIP step's gradient for one picture, through decoder and tower, there and back to the latents; weights are
+    frozen. Both networks on the meta device.
+    """
+    for network in (vae, tower):
+        network.requires_grad_(False)
+    factor = 2 ** (len(vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels) - 1)
+    latents = torch.empty(1, vae.config.latent_channels, height // factor, width // factor, device="meta")
+    latents.requires_grad_()
+
+    def there_and_back() -> None:
+        with torch.enable_grad():
+            moving = latents.clone()  # the counter wants no leaf here
+            small = torch.nn.functional.interpolate(vae.decoder(moving), (tower.config.image_size,) * 2)
+            seen = tower.vision_model(pixel_values=small).last_hidden_state
+            torch.autograd.grad(seen.sum(), moving)
+
+    return operations(there_and_back)
