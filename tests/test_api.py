@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from kinopaint.models.pixels import to_pictures, to_tensor
 from kinopaint.recipe import fingerprint
 from kinopaint.types import Clip, Prompt
 from kinopaint.video import probe
+from kinopaint.work import WorkFolder
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +211,43 @@ def test_the_fingerprint_of_a_sequence_follows_names_and_contents(tmp_path):
         return fingerprint(tmp_path)
 
     assert len({after("1.png", b"a"), after("1.png", b"b"), after("2.png", b"a")}) == 3
+
+
+def test_a_window_is_kept_while_the_next_one_is_painted(clip, model_folder, tmp_path, monkeypatch):
+    """Keeping window 0 waits here for window 1 to begin, which without a thread of its own would never come."""
+    painting, inner_keep, inner, kept = threading.Event(), WorkFolder.keep, StyleAVideo.stylize, []
+
+    def keep(self, *given):
+        if not kept:
+            assert painting.wait(60)
+        kept.append(self.windows)
+        inner_keep(self, *given)
+
+    def stylize(self, window, *rest):
+        if window.index == 1:
+            painting.set()
+        return inner(self, window, *rest)
+
+    monkeypatch.setattr(WorkFolder, "keep", keep)
+    monkeypatch.setattr(StyleAVideo, "stylize", stylize)
+    settings = {"model": model_folder, "steps": 1, "windows": "2"}
+    done = kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", progress=lambda event: None, **settings)
+    assert kept == list(range(-(-done.frames // 2)))
+
+
+def test_what_goes_wrong_while_a_window_is_kept_stops_the_run(clip, model_folder, tmp_path, monkeypatch):
+    painted, inner = [], StyleAVideo.stylize
+
+    def keep(self, *given):
+        raise OutputError("KP-OUTPUT-FULL", "no room")
+
+    def stylize(self, window, *rest):
+        painted.append(window.index)
+        return inner(self, window, *rest)
+
+    monkeypatch.setattr(WorkFolder, "keep", keep)
+    monkeypatch.setattr(StyleAVideo, "stylize", stylize)
+    settings = {"model": model_folder, "steps": 1, "windows": "1"}
+    with pytest.raises(OutputError, match="no room"):
+        kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", progress=lambda event: None, **settings)
+    assert painted == [0, 1]  # one window ahead, no more

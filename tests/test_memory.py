@@ -89,6 +89,9 @@ def test_the_load_is_in_the_recipe_and_the_error_of_the_plan_is_told(clip, model
     assert done["expected_memory"] > 0
     assert done["memory"] > 0
     assert done["expected_seconds"] > 0
+    told = result.recipe["seconds"]
+    assert 0 < told["measured"] <= done["seconds"]
+    assert told["planned"] == done["expected_seconds"]
 
 
 def test_the_peak_is_in_the_recipe_and_more_than_was_allowed_is_said(clip, model_folder, tmp_path, monkeypatch):

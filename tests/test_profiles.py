@@ -2,7 +2,9 @@ import copy
 from dataclasses import replace
 
 import pytest
+import torch
 
+from kinopaint import deviations
 from kinopaint.engine.run import _Watched
 from kinopaint.job import Job
 from kinopaint.profiles import PROFILES
@@ -52,12 +54,58 @@ def test_a_profile_changes_the_model_as_its_row_says(name, parts):
     made = PROFILES[name].applied(replace(parts, small_autoencoder=small))
     assert (made.autoencoder is small) == (name == "live")
     assert (made.backbone.cache is not None) == (name == "balanced")
-    told = PROFILES[name].told(made)
-    assert told["cache_every"] == (2 if name == "balanced" else 1)
-    assert told["small_decoder"] == (name == "live")
+    choices = PROFILES[name].choices(settings(name), settings("exact"), made)
+    expected = {
+        "exact": {},
+        "balanced": {"steps": "20 dpmpp_2m", "cache_every": 2},
+        "fast": {"steps": "8 dpmpp_2m"},
+        "live": {"steps": "4 dpmpp_2m", "guidance": "single", "small_decoder": True},
+    }
+    assert choices == expected[name]
+    half = PROFILES[name].choices(settings(name), settings("exact"), replace(made, dtype=torch.bfloat16))
+    assert half == {**expected[name], "dtype": "bfloat16"}
 
 
 def test_a_profile_asks_nothing_of_other_backbones(parts):
     plain = replace(parts, backbone=_Watched(parts.backbone, print))
     assert PROFILES["balanced"].applied(plain) is plain
     assert PROFILES["live"].applied(plain).autoencoder is parts.autoencoder
+
+
+def test_only_choices_that_act_are_told(parts):
+    """Against what `exact` would do with the same settings, given ones included."""
+
+    def choices(**given):
+        job = Job.of("in.mp4", "oil", "out.mp4", preset="balanced", **given)
+        return job.profile.choices(job.method({}), job.method({}, exact=True), parts)
+
+    assert choices() == {"steps": "15 dpmpp_2m"}
+    assert choices(sampler="ddim", steps=9) == {}
+    assert choices(s_mask=0.5, clip_strength=0.02) == {"steps": "15 dpmpp_2m", "mask_lagged": True, "clip_every": 2}
+
+
+def test_the_table_of_deviations_holds_what_the_profiles_choose():
+    """A profile that is changed must be measured again: benchmarks/profiles.py --write."""
+    rows = {row["name"]: row for row in deviations.table()["rows"]}
+    assert rows["balanced"]["choices"] == {"steps": "15 dpmpp_2m", "cache_every": 2, "dtype": "bfloat16"}
+    assert rows["fast"]["choices"] == {"steps": "8 dpmpp_2m", "dtype": "bfloat16"}
+    assert rows["live"]["choices"] == {"steps": "4 dpmpp_2m", "guidance": "single", "dtype": "bfloat16"}
+    for name in ("balanced", "fast", "live"):
+        for choice, value in rows[name]["choices"].items():
+            assert any(row["choices"] == {choice: value} for row in rows.values()), (name, choice)
+    balanced = rows["balanced"]["deviation"]
+    assert balanced["psnr_lowest"] >= 28
+    assert balanced["pro_con"] >= 0.98
+    assert balanced["content"] >= 0.98
+
+
+def test_what_was_not_measured_is_said_to_be():
+    row, weights = deviations.table()["rows"][0], deviations.table()["weights"]
+
+    def told(choices=row["choices"], method="style-a-video", model="mini", weights=weights):
+        return deviations.deviation(choices, method, model, weights)
+
+    assert told() == row["deviation"]
+    assert told(model="another") == told(method="fresco") == "not measured for this model and method"
+    assert told(choices={"steps": "1 ddim"}) == "not measured for these choices"
+    assert told(weights="0" * 64) == {**row["deviation"], "measured_with_earlier_weights": True}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -115,33 +116,41 @@ def run(
             if delivered and differences(delivered["recipe"], recipe, delivery=True):
                 delivered = None
                 job.check_output(sidecar=sidecar)
-            begin, expected, calls = time.monotonic(), None, 0
+            begin, painting = time.monotonic(), Painting()
             if not delivered:
                 _writer(ready, work, recipe).abort()  # whether it can be written at all shows now, not after hours
                 work.begin(recipe, restart=job.restart)
                 for doubt in (*work.notes, *_doubts(ready, heard=progress is not None)):
                     warn(doubt)
-                expected, calls = _paint(ready, work, listen, warn)
-                delivered = _deliver(ready, work, recipe, warn)
-            result = replace(_complete(job, work, delivered, sidecar=sidecar), model_calls=calls)
+                painting = _paint(ready, work, listen, warn)
+                seconds = {"planned": painting.expected, "measured": painting.seconds}
+                delivered = _deliver(ready, work, {**recipe, "seconds": seconds}, warn)
+            result = replace(_complete(job, work, delivered, sidecar=sidecar), model_calls=painting.calls)
         spent, peak = time.monotonic() - begin, peak_memory(ready.parts.device)
         if job.memory is not None and peak is not None and peak > job.memory:
             warn(f"the peak of memory was {peak / 1e6:.0f} MB, more than the {job.memory / 1e6:.0f} MB of --memory")
         told = {"seconds": spent, "memory": peak}
-        told |= {"expected_seconds": expected, "expected_memory": ready.expected_memory}
+        told |= {"expected_seconds": painting.expected, "expected_memory": ready.expected_memory}
         listen({"event": "done", "output": str(job.place), "frames": result.frames, **told})
         return result
 
 
-def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str], None]) -> tuple[float | None, int]:
-    """Paint the windows that are not in the work folder yet; returns the seconds that the first one lets expect, and
-    how often the network was asked.
-    """
+@dataclass(frozen=True)
+class Painting:
+    """How long painting took, in seconds; what the first window let `expected`; how often the network was asked."""
+
+    seconds: float = 0.0
+    expected: float | None = None
+    calls: int = 0
+
+
+def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str], None]) -> Painting:
+    """Paint the windows that are not in the work folder yet."""
     clip, done, begin, expected, calls = ready.clip, work.frames, time.monotonic(), None, 0
     told = {"frames": clip.expected_frames, **_settings_told(ready), "work_size": list(ready.sizes.padded)}
     listen({"event": "start", **told, "frames_done": done})
     if work.painted:
-        return None, 0
+        return Painting()
     tell = _teller(listen, begin, done)
 
     def follow(progress: Progress) -> None:
@@ -157,18 +166,25 @@ def _paint(ready: Ready, work: WorkFolder, listen: Listener, warn: Callable[[str
         resume_at=work.windows,
         carry=None if carry is None else unpack_carry(carry, ready.method),
     )
-    for window in windows:
-        if window.fallback:
-            first = window.window.fresh_numbers[0]
-            why = "no usable picture" if "float32" in window.fallback else "out of memory"
-            warn(f"{why} at frame {first}; going on with {window.fallback}")
-        carry = pack_carry(window.carry, ready.method) if hasattr(ready.method, "start") else None
-        work.keep(to_pictures(window.frames), carry, window.fallback)
-        if expected is None:
-            painted = len(window.frames)
-            expected = (time.monotonic() - begin) * (clip.expected_frames - done) / painted
+    with ThreadPoolExecutor(1) as beside:  # keeps a window while the next one is painted; leaving waits for it
+        kept: Future[None] | None = None
+        for window in windows:
+            if window.fallback:
+                first = window.window.fresh_numbers[0]
+                why = "no usable picture" if "float32" in window.fallback else "out of memory"
+                warn(f"{why} at frame {first}; going on with {window.fallback}")
+            carry = pack_carry(window.carry, ready.method) if hasattr(ready.method, "start") else None
+            pictures = to_pictures(window.frames)
+            if kept is not None:
+                kept.result()
+            kept = beside.submit(work.keep, pictures, carry, window.fallback)
+            if expected is None:
+                painted = len(window.frames)
+                expected = (time.monotonic() - begin) * (clip.expected_frames - done) / painted
+        if kept is not None:
+            kept.result()
     work.finish_painting()
-    return expected, calls
+    return Painting(round(time.monotonic() - begin, 3), expected and round(expected, 3), calls)
 
 
 def _fallen_back(ready: Ready, changes: list[str]) -> Ready:
@@ -424,6 +440,7 @@ def painted_windows(
             exact=_exact(ready.parts),
             resume_at=resume_at,
             carry=carry,
+            frugal=True,
         )
 
 

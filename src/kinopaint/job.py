@@ -156,17 +156,21 @@ class Job:
     def wanted_dtype(self) -> str:
         return self.profile.dtype if self.dtype == "auto" else self.dtype
 
-    def method(self, recommended: Mapping[str, Any]) -> Any:
+    def method(self, recommended: Mapping[str, Any], *, exact: bool = False) -> Any:
         """The method with its settings: named explicitly, else by a preset (later ones win), else recommended.
 
-        Raises SettingsError for a value that the method does not take.
+        `exact`: as if that had been asked for in place of the engine profile. Raises SettingsError for a value that
+        the method does not take.
         """
         kind = get_method(self.method_name)
         known = {field.name: field for field in dataclasses.fields(kind)}
         fields = {name: value for name, value in recommended.items() if name in known}
         defaults = {name: field.default for name, field in known.items()}
         for name in self.presets:
-            fields |= PROFILES[name].method_fields(defaults, recommended) if name in PROFILES else kind.presets[name]
+            if name in PROFILES:
+                fields |= PROFILES["exact" if exact else name].method_fields(defaults, recommended)
+            else:
+                fields |= kind.presets[name]
         return kind(**coerce_fields(kind, {**fields, **self.given}))
 
     def settings(self) -> dict[str, Any]:

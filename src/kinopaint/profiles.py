@@ -1,6 +1,6 @@
 """Engine profiles: how carefully a run computes, whatever the method. One table; `--preset` names a row.
 
-No profile changes `temporal`. What each costs in likeness is measured by `benchmarks/profiles.py`.
+No profile changes `temporal`. What each costs in likeness is measured (kinopaint.deviations).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Profile:
     `own_steps`: take the method's default
     number of steps even where the model recommends another. `dtype`: what `--dtype auto` means. `cache_every`: of so
     many steps, one runs the whole network, the others its outermost blocks on the deep features of that one; 1 = off.
-    `small_decoder`: encode and decode by the model's small autoencoder, if it has one. `deviation`: what was measured
-    between this profile and `exact` with the embedded model (psnr in dB, scores as a ratio).
+    `small_decoder`: encode and decode by the model's small autoencoder, if it has one. `graphs`: record the network's
+    calls as CUDA graphs, which is exact, and takes memory; for few pictures at once, where a GPU waits for Python.
     """
 
     about: str
@@ -33,7 +33,7 @@ class Profile:
     dtype: str = "auto"
     cache_every: int = 1
     small_decoder: bool = False
-    deviation: Mapping[str, float] = field(default_factory=dict)
+    graphs: bool = False
 
     def method_fields(self, defaults: Mapping[str, Any], recommended: Mapping[str, Any]) -> dict[str, Any]:
         """What the profile sets on a method with these fields and defaults, on a model that recommends these."""
@@ -48,17 +48,38 @@ class Profile:
         caching = getattr(parts.backbone, "caching", None)
         if self.cache_every > 1 and caching is not None:
             parts = dataclasses.replace(parts, backbone=caching(self.cache_every))
+        graphed = getattr(parts.backbone, "graphed", None)
+        if self.graphs and parts.device.type == "cuda" and graphed is not None:
+            parts = dataclasses.replace(parts, backbone=graphed())
         if self.small_decoder and parts.small_autoencoder is not None:
             parts = dataclasses.replace(parts, autoencoder=parts.small_autoencoder)
         return parts
 
-    def told(self, parts: Components) -> dict[str, Any]:
-        """What is not exact about a run, besides the method's fields, and by how much; for the recipe."""
-        small = self.small_decoder and parts.small_autoencoder is not None
-        choices = {"cache_every": self.cache_every, "small_decoder": small}
-        return {**choices, "deviation": dict(self.deviation)}
+    def choices(self, method: Any, exact: Any, parts: Components) -> dict[str, Any]:
+        """In what a run is not exact: `method` as it runs, `exact` as it would under that profile, `parts` as applied.
+
+        Only what acts: a lagged mask does nothing where there is none. Number and kind of steps are one choice.
+        """
+        found: dict[str, Any] = {}
+        for name in sorted({name for profile in PROFILES.values() for name in profile.fields} - {*_STEPS}):
+            value = getattr(method, name, None)
+            acts = name not in _ONLY_WITH or getattr(method, _ONLY_WITH[name], False)
+            if value != getattr(exact, name, None) and acts:
+                found[name] = value
+        steps, exact_steps = ([getattr(each, name, None) for name in _STEPS] for each in (method, exact))
+        if steps != exact_steps:
+            found["steps"] = " ".join(str(each) for each in steps if each is not None)
+        if getattr(parts.backbone, "cache", None) is not None:
+            found["cache_every"] = self.cache_every
+        if self.small_decoder and parts.small_autoencoder is not None:
+            found["small_decoder"] = True
+        if (dtype := str(parts.dtype).removeprefix("torch.")) != "float32":
+            found["dtype"] = dtype
+        return found
 
 
+_STEPS = ("num_inference_steps", "sampler")
+_ONLY_WITH = {"mask_lagged": "s_mask", "clip_every": "clip_strength"}  # what acts only where another field is not 0
 _FEW = {"sampler": "dpmpp_2m", "mask_lagged": True}
 PROFILES = {
     "exact": Profile("the method's own number of steps, in float32, nothing reused", own_steps=True, dtype="float32"),
@@ -72,9 +93,17 @@ PROFILES = {
         "8 steps, no gradient", {**_FEW, "num_inference_steps": 8, "clip_strength": 0.0, "optimise_iterations": 0}
     ),
     "live": Profile(
-        "4 steps, no gradient, no mask, the small decoder if there is one",
-        {**_FEW, "num_inference_steps": 4, "clip_strength": 0.0, "s_mask": 0.0, "optimise_iterations": 0},
+        "4 steps of one evaluation, no gradient, no mask, the small decoder if there is one",
+        {
+            **_FEW,
+            "num_inference_steps": 4,
+            "clip_strength": 0.0,
+            "s_mask": 0.0,
+            "guidance": "single",
+            "optimise_iterations": 0,
+        },
         small_decoder=True,
+        graphs=True,
     ),
 }
 DEFAULT = "balanced"

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kinopaint.deviations import deviation
 from kinopaint.errors import ModelError, OutputError
 from kinopaint.settings import plain
 from kinopaint.text import to_json
@@ -64,6 +65,7 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
     from kinopaint.models import weight_hashes
 
     job, parts, sizes = ready.job, ready.parts, ready.sizes
+    hashes = weight_hashes(parts.path) if parts.path else {}
     fields = {field.name: getattr(ready.method, field.name) for field in dataclasses.fields(ready.method)}
     return {
         "settings": {
@@ -72,7 +74,7 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
         },
         "given": sorted(job.given),
         "read_as": ready.prompt.text,
-        "profile": job.profile.told(parts),
+        "profile": _profile(ready, hashes),
         "load": str(parts.load),
         "model": {
             "name": job.model if job.model == "mini" or parts.revision else Path(job.model).name,
@@ -80,7 +82,7 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
             "licence": parts.licence,
             "kind": parts.kind,
             "prediction": parts.schedule.prediction_type,
-            "hashes": weight_hashes(parts.path) if parts.path else {},
+            "hashes": hashes,
             "added": [dict(each) for each in parts.added],
         },
         "cuts": list(ready.cuts),
@@ -97,6 +99,20 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
     }
 
 
+def _profile(ready: Ready, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """What is not exact about a run, each choice and all together, with what that is measured to change."""
+    job, parts = ready.job, ready.parts
+    exact = job.method(parts.recommended.get(job.method_name, {}), exact=True)
+    choices = job.profile.choices(ready.method, exact, parts)
+    model = job.model if not parts.added else f"{job.model} with additions"
+    weights = hashes.get("unet/diffusion_pytorch_model.safetensors")
+    told = {
+        name: {"value": plain(value), "deviation": deviation({name: value}, job.method_name, model, weights)}
+        for name, value in choices.items()
+    }
+    return {"choices": told, "deviation": deviation(choices, job.method_name, model, weights) if choices else {}}
+
+
 def _name(path: Path) -> str:
     """The last part of the input's path; of numbered pictures the last two, because their folder is what has a name."""
     absolute = path.absolute()
@@ -106,7 +122,8 @@ def _name(path: Path) -> str:
 
 # What a run may change and still go on with the pictures that are painted: how they are delivered, and mere names.
 _DELIVERY = {"settings.codec", "settings.quality", "settings.no_audio", "settings.size", "sizes.output"}
-_NAMES = {"given", "source.name", "model.name", "versions.python", "fallbacks", "delivery", "memory"}
+_NAMES = {"given", "source.name", "model.name", "versions.python", "profile"}
+_NAMES |= {"fallbacks", "delivery", "memory", "seconds"}  # what came of it
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, delivery: bool = False) -> list[str]:
