@@ -23,11 +23,13 @@ MASTERED = (
     "copper engraving",
     "woodcut (linocut)",
     "ukiyo-e woodblock print",
+    "comic book",
     "mosaic of tiles",
     "stained glass window",
     "pixel art",
     "cross-stitch embroidery",
     "blueprint",
+    "neon (cyberpunk)",
     "film noir",
 )
 
