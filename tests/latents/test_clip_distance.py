@@ -10,7 +10,7 @@ from kinopaint.latents.linear_decoder import linear_decoder
 class Patches:
     """An image tower whose tokens are the 8x8 patches."""
 
-    dim = 192
+    dim, size = 192, 48
 
     def tokens(self, frames, layer=-1):
         patches = torch.nn.functional.unfold(frames * -layer, 8, stride=8).transpose(1, 2)
