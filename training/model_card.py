@@ -42,7 +42,8 @@ def read(file: Path) -> tuple[Figures, dict[str, tuple[str, float]]]:
     for kind in ("medium", "mood"):
         for figures in found.get(kind, {}).values():
             if "ssim" in figures:
-                figures["structure"] = figures["ssim"] / max(figures["ssim_photo"], 1e-3)
+                if figures["ssim_photo"] > 0.05:  # a negative has none of the photograph's own structure to compare with
+                    figures["structure"] = figures["ssim"] / figures["ssim_photo"]
             if figures.get("e_warp_generator"):
                 figures["instability"] = figures["e_warp"] / figures["e_warp_generator"]
     return found, run
