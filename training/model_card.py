@@ -41,9 +41,9 @@ def read(file: Path) -> tuple[Figures, dict[str, tuple[str, float]]]:
                 found.setdefault(row["kind"], {}).setdefault(row["name"], {})[row["figure"]] = float(row["value"])
     for kind in ("medium", "mood"):
         for figures in found.get(kind, {}).values():
-            if "ssim" in figures:
-                if figures["ssim_photo"] > 0.05:  # a negative has none of the photograph's own structure to compare with
-                    figures["structure"] = figures["ssim"] / figures["ssim_photo"]
+            # a negative has none of the photograph's own structure to compare with
+            if figures.get("ssim_photo", 0.0) > 0.05:
+                figures["structure"] = figures["ssim"] / figures["ssim_photo"]
             if figures.get("e_warp_generator"):
                 figures["instability"] = figures["e_warp"] / figures["e_warp_generator"]
     return found, run
