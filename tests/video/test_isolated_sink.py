@@ -13,7 +13,7 @@ import pytest
 from clips import make_clip, read_packets
 
 from kinopaint.errors import InputError, OutputError, SettingsError
-from kinopaint.video import delivery, isolated_sink, open_clip, open_writer, writer
+from kinopaint.video import delivery, helper, isolated_sink, open_clip, open_writer, writer
 from kinopaint.video.encoder import VideoSink
 from kinopaint.video.reader import open_here
 
@@ -161,7 +161,14 @@ def test_a_picture_too_large_for_the_pipe_is_watched_too(tmp_path, monkeypatch):
         go_on(sink, frame)
 
 
-def test_what_was_handed_over_may_be_changed(clip, tmp_path):
+def test_what_was_handed_over_may_be_changed(clip, tmp_path, monkeypatch):
+    send = helper.wire.send
+
+    def late(stream, value):
+        time.sleep(0.05)
+        send(stream, value)
+
+    monkeypatch.setattr(helper.wire, "send", late)
     with open_here(clip) as frames, open_writer(tmp_path / "b.mkv", source=frames.info, codec="ffv1") as sink:
         images = []
         for frame in frames:
