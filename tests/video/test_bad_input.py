@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import av
 import cv2
+import numpy as np
 import pytest
 from clips import make_clip, picture, shared_file
 
@@ -239,6 +240,22 @@ def test_sound_only(tmp_path):
     make_clip(tmp_path / "a.mp4", audio=["aac"])
     with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "b.mp4"), "w") as out:
         target = out.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = target
+                out.mux(packet)
+    assert code_of(tmp_path / "b.mp4") == "KP-INPUT-AUDIO-ONLY"
+
+
+def test_a_song_with_its_cover_is_sound_only(tmp_path):
+    make_clip(tmp_path / "a.mp4", audio=["aac"])
+    with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "b.mp4"), "w") as out:
+        cover = out.add_stream("mjpeg", rate=1)
+        cover.width = cover.height = 16
+        cover.pix_fmt = "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        target = out.add_stream_from_template(source.streams.audio[0])
+        out.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8)).reformat(format="yuvj420p")))
         for packet in source.demux(audio=0):
             if packet.size:
                 packet.stream = target
