@@ -56,7 +56,10 @@ def write_tokenizer(folder: Path, max_tokens: int) -> int:
 
 
 def write_model(folder: Path, *, prediction: str = "epsilon", tiny_autoencoder: bool = False, seed: int = 0) -> Path:
-    """A checkpoint in diffusers layout, as StableDiffusionInstructPix2PixPipeline wants it."""
+    """A checkpoint in diffusers layout, as StableDiffusionInstructPix2PixPipeline wants it.
+
+    The U-Net of one with v-prediction also pools the words into its embedding of time, as that of `mini` does.
+    """
     from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -84,6 +87,8 @@ def write_model(folder: Path, *, prediction: str = "epsilon", tiny_autoencoder: 
         attention_head_dim=2,
         cross_attention_dim=32,
         norm_num_groups=4,
+        addition_embed_type="text" if prediction == "v_prediction" else None,
+        addition_embed_type_num_heads=4,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
     )

@@ -34,9 +34,9 @@ class Control:
             ("block_out_channels", ours.block_out_channels),
             ("layers_per_block", ours.layers_per_block),
             ("in_channels", latent_channels),
-            ("addition_embed_type", ours.get("addition_embed_type")),
+            ("addition_embed_type", _told(ours)["addition_embed_type"]),
         ):
-            found = own.get(name)
+            found = {**own, **_told(own)}.get(name)
             if _plain(found) != _plain(expected):
                 raise ModelError(
                     "KP-CONTROLNET-BASE",
@@ -44,6 +44,12 @@ class Control:
                     where=where,
                     fix="use a ControlNet for this family (Stable Diffusion 1.x, 2.x and XL each have their own)",
                 )
+
+
+def _told(config: Any) -> dict[str, Any]:
+    """What a caller must add to the words; "text" networks pool the words themselves."""
+    kind = config.get("addition_embed_type")
+    return {"addition_embed_type": None if kind == "text" else kind}
 
 
 def _plain(value: object) -> object:

@@ -47,7 +47,7 @@ def check_unet(config: Mapping[str, Any], where: Path) -> None:
         for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "time_cond_proj_dim")
         if config.get(name) is not None
     }
-    if config.get("addition_embed_type") not in (None, "text_time"):
+    if config.get("addition_embed_type") not in (None, "text", "text_time"):
         strange["addition_embed_type"] = config["addition_embed_type"]
     if strange:
         raise ModelError(
