@@ -12,9 +12,9 @@ from functools import partial
 import cv2
 import numpy as np
 
-from training.renderings.blocks import Array, to_lab
+from training.renderings.blocks import DIAGONAL, TWO_CELLS, Array, to_lab
 from training.renderings.graphic import DECO
-from training.renderings.media import DIAGONAL, IRON, PIGMENTS, TWO_CELLS
+from training.renderings.media import IRON, PIGMENTS
 
 Measure = Callable[[Array], float]
 
@@ -180,16 +180,19 @@ def broken(picture: Array, sigma: float = 1.5) -> float:
 
 
 IRON_RAMP = np.stack([np.interp(np.linspace(0, 6, 40), np.arange(7), IRON[:, c]) for c in range(3)], -1)
-CROSSED = partial(hatched, degrees=(45, -45), periods=(0.75 * DIAGONAL, 1.3 * DIAGONAL), spread=18)
+NEAR_DIAGONAL = (0.75 * DIAGONAL, 1.3 * DIAGONAL)
+CROSSED = partial(hatched, degrees=(45, -45), periods=NEAR_DIAGONAL, spread=18)
+RISING, FALLING = (partial(hatched, degrees=(angle,), periods=NEAR_DIAGONAL) for angle in (-45, 45))
+SLANTING = partial(hatched, degrees=(-27,), periods=(11, 19))
 FEATURES: dict[str, Feature] = {
     "oil painting": Feature("brush strokes along the forms", ((strokes, 0.58), (texture, 1.2), (busy, -0.22))),
     "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.9),)),
     "watercolor painting": Feature("paper shines through and shows its grain", ((paper, 0.03), (texture, 2.2))),
     "gouache painting": Feature("flat matte areas without black", ((flat, 0.34), (no_black, 20))),
-    "chalk pastel drawing": Feature("broken colour on toned paper", ((broken, 3.4), (texture, 2.4))),
-    "wax crayon drawing": Feature("waxy strokes with white paper between", ((texture, 5.0), (light_lines, 0.035))),
+    "chalk pastel drawing": Feature("strokes at 45 degrees on toned paper", ((FALLING, 0.5),)),
+    "wax crayon drawing": Feature("broad strokes aslant, 14 px apart", ((SLANTING, 0.2), (texture, 2.4))),
     "pencil sketch": Feature("grey lines and hatching", ((grey, -4), (dark_lines, 0.03), (texture, 3.5))),
-    "coloured pencil drawing": Feature("hatching in layered hues", ((broken, 4.4), (texture, 4.0))),
+    "coloured pencil drawing": Feature("hatching at 45 degrees with paper between", ((RISING, 0.4), (texture, 3.5))),
     "charcoal drawing": Feature("grain and smudge without colour", ((grey, -10), (texture, 2.4))),
     "ink wash painting (sumi-e)": Feature("grey washes with brush lines", ((grey, -8), (strokes, 0.5), (paper, 0.02))),
     "pen and ink drawing with cross-hatching": Feature(
@@ -205,8 +208,8 @@ FEATURES: dict[str, Feature] = {
     "comic book": Feature("ink lines and dots every 11 px", ((dark_lines, 0.03), (repeats, 0.11))),
     "anime (cel shading)": Feature("flat cels with fine lines", ((flat, 0.25), (dark_lines, 0.008), (two_tone, 0.2))),
     "pop art with halftone dots": Feature("dots every 11 px, at 45 degrees", ((repeats, 0.13), (two_tone, 0.4))),
-    "pointillist painting": Feature("dots of other hues side by side", ((broken, 7.5),)),
-    "impressionist painting": Feature("dabs of broken colour", ((broken, 5.0), (strokes, 0.5))),
+    "pointillist painting": Feature("dots of other hues side by side", ((broken, 7.5), (repeats, 0.4))),
+    "impressionist painting": Feature("rows of dabs of broken colour", ((broken, 4.0), (repeats, 0.4))),
     "swirling post-impressionist painting (van Gogh)": Feature(
         "long strokes everywhere", ((strokes, 0.68), (broken, 3.8))
     ),

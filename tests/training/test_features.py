@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from training.features import FEATURES, blocks, dark_lines, hatched, repeats
 from training.renderings import render
-from training.renderings.media import TWO_CELLS
+from training.renderings.blocks import TWO_CELLS
 from training.words import MEDIA
 
 import kinopaint

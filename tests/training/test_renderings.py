@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from training import words
 from training.renderings import MEDIA, render
-from training.renderings.blocks import Noise, triangles
+from training.renderings.blocks import TWO_CELLS, diagonal, triangles
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,17 @@ def test_noise_stays_on_the_canvas_when_the_picture_grows(photograph, paintings)
 
 @pytest.mark.parametrize("size", [9.6, 14.35, 95.5])
 def test_triangles_fill_the_picture_when_the_last_cells_hold_no_pixel(photograph, size):
-    facets, _, _ = triangles(photograph, size, Noise(0, photograph.shape[:2]), "vertices")
+    facets, _, _ = triangles(photograph, size)
     assert np.isfinite(facets).all()
     assert np.abs(facets.mean((0, 1)) - photograph.mean((0, 1))).max() < 0.02
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_diagonal_strokes_repeat_with_two_cells_and_change_sign_from_cell_to_cell(sign):
+    waves = diagonal((64, 64), sign)
+    np.testing.assert_allclose(waves[:, TWO_CELLS:], waves[:, :-TWO_CELLS], atol=1e-4)
+    np.testing.assert_allclose(waves[TWO_CELLS // 2 :], -waves[: -TWO_CELLS // 2], atol=1e-4)
+    np.testing.assert_allclose(
+        waves[1:, :-1] if sign == 1 else waves[:-1, :-1], waves[:-1, 1:] if sign == 1 else waves[1:, 1:], atol=1e-4
+    )
+    assert abs(waves.std() - 1) < 0.01

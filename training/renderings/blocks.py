@@ -15,6 +15,13 @@ from scipy.spatial import Delaunay
 Array = np.ndarray
 
 
+# The autoencoder's decoder is a convolution after nearest-neighbour enlargement: a pattern that is the same in every
+# cell of 8 px is constant in the latents and comes back flat. Patterns that change sign from cell to cell survive, and
+# need no random table either: they repeat with two cells.
+TWO_CELLS = 16
+DIAGONAL = TWO_CELLS / 2**0.5  # 11.3 px between lines or dots at 45 degrees
+
+
 def smoothstep(low: float, high: float, value: Array) -> Array:
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return (t * t * (3.0 - 2.0 * t)).astype(np.float32)
@@ -86,6 +93,12 @@ def mix_angles(first: Array, second: Array, weight: Array | float) -> Array:
 def grid(shape: tuple[int, ...]) -> tuple[Array, Array]:
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     return x, y
+
+
+def diagonal(shape: tuple[int, ...], sign: int) -> Array:
+    """Waves of deviation 1 at 45 degrees, which repeat with two cells; they rise with `sign` 1, fall with -1."""
+    x, y = grid(shape)
+    return np.float32(2**0.5) * np.cos((x + sign * y) * np.float32(2 * np.pi / TWO_CELLS))
 
 
 def sample(image: Array, x: Array, y: Array, nearest: bool = False) -> Array:
@@ -456,8 +469,8 @@ class Source:
         return image
 
 
-def triangles(rgb: Array, size: float, noise: Noise, name: str) -> tuple[Array, Array, Array]:
-    """Delaunay triangles with one vertex per cell of `size`, pulled to strong edges.
+def triangles(rgb: Array, size: float) -> tuple[Array, Array, Array]:
+    """Delaunay triangles of a lattice of `size`, odd rows half a step aside, its vertices pulled to strong edges.
 
     Returns the mean colour of each pixel's triangle, the slope of the lightness within it as an RGB-sized normal
     (x, y, 0), and a number in [0, 1] that hangs on the triangle's place.
@@ -467,7 +480,6 @@ def triangles(rgb: Array, size: float, noise: Noise, name: str) -> tuple[Array, 
     strength = structure(rgb, 1.5, 6.0).detail
     x, y = grid(light.shape)
     ny, nx = int((rows - 1) // size) + 1, int((cols - 1) // size) + 1  # rounded up, some cell could hold no pixel
-    table = noise.generator(name).random((260, 260, 2), dtype=np.float32)[:ny, :nx]
     place = ((y // size).astype(np.int32) * nx + (x // size).astype(np.int32)).ravel()
     weight = (strength.ravel() + 1e-3) ** 6
     total = np.bincount(place, weight, nx * ny)
@@ -475,7 +487,7 @@ def triangles(rgb: Array, size: float, noise: Noise, name: str) -> tuple[Array, 
     strongest = np.zeros(nx * ny, np.float32)
     np.maximum.at(strongest, place, strength.ravel())
     gy, gx = np.mgrid[:ny, :nx]
-    spot = np.stack([(gx + table[..., 0]) * size, (gy + table[..., 1]) * size], -1).reshape(-1, 2)
+    spot = np.stack([(gx + 0.25 + 0.5 * (gy % 2)) * size, (gy + 0.5) * size], -1).reshape(-1, 2)
     pull = smoothstep(2, 6, strongest)[:, None]
     points = np.clip(spot * (1 - pull) + edge * pull, 0, (cols - 1, rows - 1))
     rim = np.arange(0, 1.001, 1 / max(nx, ny))

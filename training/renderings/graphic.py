@@ -30,10 +30,9 @@ Paintings = dict[str, list[Array]]
 
 @medium("low-poly render")
 def low_poly(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    size = float(draw.uniform(13, 17))
-    facets, normals, place = triangles(with_chroma(source.rgb, 1.45), size, source.noise, "vertices")
+    facets, normals, place = triangles(with_chroma(source.rgb, 1.45), 16)
     lab = to_lab(facets)
-    lab[..., 0] += 16 * np.clip(normals @ colour(-0.5, -0.6, 0.0), -1, 1) + 3.5 * (2 * place - 1)
+    lab[..., 0] += 20 * np.clip(normals @ colour(-0.5, -0.6, 0.0), -1, 1) + 5 * (2 * place - 1)
     return to_rgb(lab)
 
 

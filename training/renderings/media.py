@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 from training.renderings.blocks import (
+    DIAGONAL,
+    TWO_CELLS,
     Array,
     Pass,
     Source,
@@ -15,6 +17,7 @@ from training.renderings.blocks import (
     blur,
     cell_means,
     cells,
+    diagonal,
     displaced,
     grid,
     kuwahara,
@@ -26,6 +29,7 @@ from training.renderings.blocks import (
     palette_map,
     posterise,
     relief,
+    sample,
     skin,
     smooth_labels,
     smoothstep,
@@ -34,13 +38,7 @@ from training.renderings.blocks import (
     to_rgb,
     with_chroma,
 )
-from training.renderings.registry import adjusted, colour, medium, mix, painting
-
-# The autoencoder's decoder is a convolution after nearest-neighbour enlargement: a pattern that is the same in every
-# cell of 8 px is constant in the latents and comes back flat. Patterns that change sign from cell to cell survive, and
-# need no random table either: they repeat with two cells.
-TWO_CELLS = 16
-DIAGONAL = TWO_CELLS / 2**0.5  # 11.3 px between lines or dots at 45 degrees
+from training.renderings.registry import adjusted, colour, medium, mix
 
 
 @medium("oil painting")
@@ -137,14 +135,11 @@ def coloured_pencil(source: Source, draw: np.random.Generator, paintings: dict[s
     hue, chroma = np.arctan2(lab[..., 2], lab[..., 1]), 1.8 * np.hypot(lab[..., 1], lab[..., 2])
     paper = noise.cold_press()
     out = np.broadcast_to(colour(0.985, 0.98, 0.965), source.rgb.shape)
-    lean = draw.uniform(-0.2, 0.2)
-    angles = (-0.95 + lean, -0.5 + lean, source.angle, -1.35 + lean)
-    for i, (turn, onset, strength) in enumerate(((0, 0.10, 0.75), (18, 0.40, 0.5), (-16, 0.52, 0.5), (0, 0.78, 0.5))):
+    for turn, onset, strength, sign in ((0, 0.12, 0.85, 1), (18, 0.80, 0.6, -1), (-16, 0.70, 0.5, 1)):
         pigment = lab.copy()
         pigment[..., 1] = chroma * np.cos(hue + np.deg2rad(turn))
         pigment[..., 2] = chroma * np.sin(hue + np.deg2rad(turn))
-        drawn = noise.strokes(f"layer{i}", angles[i], 12, 0.8)
-        cover = strength * smoothstep(-1.5, 1, drawn + 0.45 * paper + 2.6 * (tone - onset - 0.1))
+        cover = strength * smoothstep(-0.9, 0.9, diagonal(tone.shape, sign) + 0.3 * paper + 2.6 * (tone - onset - 0.1))
         out = out * (1 - cover[..., None] * (1 - to_rgb(pigment)))
     ink = lines(source.light, source.angle, 0.8, 0.985, 40)
     return out * (1 - 0.65 * ink[..., None] * (1 - 0.5 * source.rgb))
@@ -270,12 +265,11 @@ PIGMENTS = np.array(
 @medium("ukiyo-e woodblock print")
 def ukiyoe(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     noise = source.noise
-    goal = painting(paintings, "ukiyo-e", draw)
     bright = adjusted(source.rgb, 1.3, 22, 100, 0.75)
-    image = palette_map(bright, goal, int(draw.integers(1 << 30)))(bright, 0.5, 0.5)
+    image = palette_map(bright, paintings["ukiyo-e"][0], 0)(bright, 0.5, 0.5)
     image = kuwahara(kuwahara(image, 6, source.direction), 5, source.direction)
     lab = to_lab(image)
-    pigments = to_lab(PIGMENTS[None])[0] + draw.normal(0, 3, (len(PIGMENTS), 3)).astype(np.float32)
+    pigments = to_lab(PIGMENTS[None])[0]
     label = smooth_labels(lab, pigments, 1.8)
     means = cell_means(lab, label, len(pigments))
     flat = blur((0.62 * pigments + 0.38 * means).astype(np.float32)[label], 0.5)
@@ -389,38 +383,44 @@ def pointillist(source: Source, draw: np.random.Generator, paintings: dict[str, 
     shade = 1 - smoothstep(0.15, 0.55, source.light)
     lab[..., 0] = 16 + 0.84 * lab[..., 0]
     lab[..., 1:] = 1.75 * lab[..., 1:] + shade[..., None] * np.array([4, -14], np.float32)
-    image = to_rgb(lab)
-    out = mix(image, colour(0.95, 0.92, 0.82), 0.6)
-    height = np.full(out.shape[:2], 60, np.float32)
-    zero = np.zeros_like(source.angle)
-    for i, (gap, width, ab, swap) in enumerate(((5.0, 6.0, 14, 0.06), (4.6, 5.0, 20, 0.10), (4.0, 3.6, 13, 0.12))):
-        dab = Pass(gap, 1.0, width, (6, ab), 1.0, segments=1, complement=swap)
-        out, height = paint(out, height, image, zero, source.detail, dab, source.noise, f"dots{i}")
-    return relief(out, height / 255 * 2, 0.12, 0.02)
+    x, y = grid(source.light.shape)
+    soft = blur(lab, 1.5)
+
+    # large dots, by turns warm and cool, in every other corner of the cells, small ones in the corners between
+    def dots(base: Array, aside: int, radius: float, turned: float) -> tuple[Array, Array]:
+        p, q = np.round((x - aside + y) / TWO_CELLS), np.round((x - aside - y) / TWO_CELLS)
+        u, v = 8 * (p + q) + aside, 8 * (p - q)
+        warmth = turned * np.where((p + q) % 2 == 0, 1, -1)[..., None]
+        dot = sample(soft, u, v) + warmth * np.array([0, 16, 22], np.float32)
+        inside = smoothstep(0.9, -0.9, np.hypot(x - u, y - v) - np.float32(radius))
+        return mix(base, to_rgb(dot.astype(np.float32)), inside), inside
+
+    out = mix(to_rgb(blur(lab, 3)), colour(0.95, 0.92, 0.82), 0.6)
+    out, small = dots(out, 8, 3.4, 0.0)
+    out, large = dots(out, 0, 4.8, 1.0)
+    return relief(out, 2 * blur(np.maximum(small, large), 0.8), 0.2, 0.02)
 
 
 @medium("impressionist painting")
 def impressionist(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    goal = painting(paintings, "impressionism", draw)
-    image = palette_map(source.rgb, goal, int(draw.integers(1 << 30)))(source.rgb, 0.25, 0.5)
-    lab = to_lab(image)
+    image = palette_map(source.rgb, paintings["impressionism"][0], 0)(source.rgb, 0.25, 0.5)
+    lab = to_lab(kuwahara(image, 2.5, source.direction))
     shade = 1 - smoothstep(0.15, 0.5, lab[..., 0] / 100)
-    lab[..., 0] = 16 + 0.84 * lab[..., 0]
-    lab[..., 1:] = 1.6 * lab[..., 1:] + shade[..., None] * np.array([5, -13], np.float32)
-    image = to_rgb(lab)
-    slant = (-0.6 + 0.35 * source.noise.smooth("slant", 30)).astype(np.float32)
-    angle = mix_angles(slant, source.angle, smoothstep(2, 6, source.detail))
-    out, height = image, np.full(image.shape[:2], 80, np.float32)
-    k = draw.uniform(0.95, 1.2)
-    for i, dab in enumerate(
-        (
-            Pass(5.5 * k, 15 * k, 6.5 * k, (7, 15), 0.4, 3),
-            Pass(4.2 * k, 11 * k, 4.4 * k, (7, 14), 0.3, 3),
-            Pass(2.8 * k, 7 * k, 2.8 * k, (5, 13), 0.22, 3, only_detail=(3, 7)),
-        )
-    ):
-        out, height = paint(out, height, image, angle, source.detail, dab, source.noise, f"dabs{i}")
-    return relief(out, height / 255 * 3, 0.36, 0.08)
+    lab[..., 0] = 24 + 0.76 * lab[..., 0]
+    lab[..., 1:] = 1.5 * lab[..., 1:] + shade[..., None] * np.array([9, -20], np.float32)
+    x, y = grid(source.light.shape)
+    # level dabs, two cells long, each row half a dab aside; by turns warm and cool, and sinking a little to the right
+    row = np.floor((y - 0.25 * (x % TWO_CELLS)) / 8)
+    place = np.floor((x + 8 * (row % 2)) / TWO_CELLS)
+    u, v = (place + 0.5) * TWO_CELLS - 8 * (row % 2), row * 8 + 6
+    dab = sample(blur(lab, 2), u, v)
+    turn = np.where((place + row) % 2 == 0, 1, -1)[..., None]
+    dab = dab + turn * np.array([4, 5, 8], np.float32)
+    across = np.hypot((x - u) / 8.5, (y - 0.25 * (x % TWO_CELLS) - row * 8 - 4) / 4.4)
+    inside = smoothstep(1.15, 0.75, across)
+    detail = smoothstep(6, 14, source.detail)
+    out = to_rgb(mix(lab + np.array([-8, 0, -6], np.float32), dab, inside * (1 - 0.65 * detail)).astype(np.float32))
+    return relief(out, 3 * blur(inside, 0.7), 0.36, 0.08)
 
 
 @medium("swirling post-impressionist painting (van Gogh)")

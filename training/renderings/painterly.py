@@ -1,20 +1,20 @@
 """Media of thick paint, chalk and wax, and the painters who bent the scene. Lengths as in `media`."""
 
-import cv2
 import numpy as np
 
 from training.renderings.blocks import (
+    TWO_CELLS,
     Array,
     Pass,
     Source,
     blur,
+    diagonal,
     displaced,
     grid,
     kuwahara,
     lightness,
     lines,
     local_contrast,
-    mix_angles,
     paint,
     palette_map,
     posterise,
@@ -27,53 +27,26 @@ from training.renderings.blocks import (
     triangles,
     with_chroma,
 )
-from training.renderings.registry import adjusted, colour, medium, mix, painting
+from training.renderings.registry import adjusted, colour, medium, mix
 
 Paintings = dict[str, list[Array]]
 
 
 @medium("impasto (palette knife)")
 def impasto(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    k = draw.uniform(0.95, 1.2)
-    rich = with_chroma(source.rgb, 1.45)
+    rich = with_chroma(source.rgb, 1.5)
     ground = kuwahara(rich, 6, source.direction)
-    canvas = np.ascontiguousarray((np.clip(ground, 0, 1) * 255).astype(np.uint8))
-    height = np.full(ground.shape[:2], 70, np.uint8)
-    rows, cols = height.shape
-    for name, spacing, long, wide, spread, detail in (
-        ("broad", 9 * k, 30 * k, 15 * k, 8, None),
-        ("middle", 6.5 * k, 17 * k, 8 * k, 7, (3, 8)),
-        ("small", 3.8, 9, 4, 4, (6, 12)),
+    angle = structure(source.rgb, 5.0, 24.0).angle
+    out, height = ground, np.full(ground.shape[:2], 40, np.float32)
+    for slab in (
+        Pass(12, 22, 12, tolerance=0.4, segments=1, taper=False, regular=True),
+        Pass(6, 10, 5, tolerance=0.3, segments=1, taper=False, only_detail=(5, 10), regular=True),
     ):
-        table = source.noise.generator(name).random((int(1024 / spacing), int(1024 / spacing), 14), dtype=np.float32)
-        gy, gx = np.mgrid[: table.shape[0], : table.shape[1]].astype(np.float32)
-        px, py = (gx + table[..., 0]) * np.float32(spacing), (gy + table[..., 1]) * np.float32(spacing)
-        inside = (px < cols - 0.5) & (py < rows - 0.5)
-        px, py, jitter = px[inside], py[inside], table[inside]
-        ix, iy = px.astype(np.int32), py.astype(np.int32)
-        goal = to_lab(blur(ground if detail is None else rich, 0.3 * wide))[iy, ix]
-        goal[:, 0] += spread * (2 * jitter[:, 3] - 1)
-        goal[:, 1:] += 0.7 * spread * (2 * jitter[:, 4:6] - 1)
-        shade = (to_rgb(goal[None])[0] * 255).astype(np.int32)
-        turn = source.angle[iy, ix] + 0.5 * (jitter[:, 2] - 0.5)
-        size = np.ones(len(px), np.float32) if detail is None else smoothstep(*detail, source.detail[iy, ix])
-        across, down = np.stack([np.cos(turn), np.sin(turn)], -1), np.stack([-np.sin(turn), np.cos(turn)], -1)
-        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float32) / 2
-        for i in np.argsort(jitter[:, 6]):
-            if size[i] < 0.3:
-                continue
-            wobble = corners * (0.85 + 0.3 * jitter[i, 8:12, None])
-            slab = wobble[:, :1] * across[i] * long * size[i] + wobble[:, 1:] * down[i] * wide * size[i]
-            centre = np.array((px[i], py[i]))
-            points = np.round((centre + slab) * 16).astype(np.int32)
-            inner = np.round((centre - 0.6 + 0.8 * slab) * 16).astype(np.int32)
-            top = int(60 + 110 * jitter[i, 7])
-            cv2.fillConvexPoly(canvas, points, shade[i].tolist(), cv2.LINE_AA, 4)
-            cv2.fillConvexPoly(height, points, top + 55, cv2.LINE_AA, 4)
-            cv2.fillConvexPoly(height, inner, top, cv2.LINE_AA, 4)
-    drag = source.noise.strokes("drag", source.angle, 10, 0.8)
-    thickness = blur(height.astype(np.float32), 0.7) / 255 * 4.5 + 0.22 * drag
-    return relief(canvas.astype(np.float32) / 255, thickness, 0.7, 0.2)
+        out, height = paint(out, height, rich, angle, source.detail, slab, source.noise, "knife")
+    ridge = np.clip((blur(height, 0.7) - blur(height, 5)) / 22, -1, 1)
+    lab = to_lab(out)
+    lab[..., 0] += 10 * ridge
+    return relief(to_rgb(lab), blur(height, 0.7) / 255 * 7, 0.8, 0.25)
 
 
 @medium("gouache painting")
@@ -103,24 +76,15 @@ def gouache(source: Source, draw: np.random.Generator, paintings: Paintings) -> 
 @medium("chalk pastel drawing")
 def chalk_pastel(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
     noise = source.noise
-    image = adjusted(source.rgb, 1.6, 18, 100, 0.9)
-    lean = np.full(source.angle.shape, -0.85 + draw.uniform(-0.15, 0.15), np.float32)
-    angle = mix_angles(lean, source.angle, smoothstep(3, 8, source.detail))
-    sheet = colour(0.66, 0.62, 0.60) + 0.03 * draw.standard_normal(3).astype(np.float32)
-    ground = mix(image, sheet, 0.45)
-    out, height = ground, np.full(ground.shape[:2], 90, np.float32)
-    for i, stick in enumerate(
-        (
-            Pass(6, 36, 6.5, (8, 9), 0.3),
-            Pass(4.2, 22, 3.6, (8, 8), 0.2),
-            Pass(2.6, 9, 2.1, (6, 7), 0.15, only_detail=(4, 9)),
-        )
-    ):
-        laid, height = paint(out, height, image, angle, source.detail, stick, noise, f"pastel{i}")
-        out = mix(out, laid, 0.75)
-    grain = 1.15 * noise.cold_press() + 0.85 * noise.strokes("tooth", angle, 9, 0.8)
-    cover = 0.2 + 0.8 * smoothstep(-1.9, 0.3, grain + 0.5 + 0.9 * (lightness(image) - 0.45))
-    return mix(np.broadcast_to(sheet, out.shape), out, cover)
+    image = kuwahara(adjusted(source.rgb, 1.5, 30, 100, 0.85), 2.5, source.direction)
+    light = lightness(image)
+    grain = 0.4 * noise.cold_press() + 0.3 * noise.strokes("tooth", np.pi / 4, 9, 0.8)
+    rubbed = smoothstep(-1.6, 1.0, diagonal(light.shape, -1) + grain + 2.2 * (light - 0.4))
+    again = smoothstep(-0.4, 1.2, diagonal(light.shape, -1) + grain + 1.5 * (light - 0.6))
+    sheet = np.broadcast_to(colour(0.40, 0.37, 0.36), image.shape)
+    out = mix(sheet, image, 0.15 + 0.85 * rubbed)
+    out = mix(out, np.clip(image * 1.12 + 0.06, 0, 1), 0.5 * again)
+    return mix(out, 0.45 * image, 0.6 * lines(blur(light, 0.8), source.angle, 1.8, 0.965, 25))
 
 
 @medium("wax crayon drawing")
@@ -128,7 +92,7 @@ def wax_crayon(source: Source, draw: np.random.Generator, paintings: Paintings) 
     noise = source.noise
     lab = to_lab(source.simplified(5, 5))
     lab[..., 0] = 26 + 0.70 * lab[..., 0]
-    lab[..., 1:] *= 2.0
+    lab[..., 1:] *= 2.6
     box = to_lab(CRAYONS[None])[0]
     distance = ((lab[:, :, None] - box) ** 2).sum(-1)
     weight = np.exp(-(distance - distance.min(-1, keepdims=True)) / 160)
@@ -137,10 +101,10 @@ def wax_crayon(source: Source, draw: np.random.Generator, paintings: Paintings) 
     tone = 1 - source.light
     paper = noise.cold_press()
     out = np.broadcast_to(colour(0.985, 0.98, 0.96), pigment.shape)
-    for name, lean, onset in (("first", -0.9, 0.20), ("second", 0.35, 0.52)):
-        drawn = noise.strokes(name, lean + 0.15 * noise.smooth(name + "lean", 26), 12, 1.1)
-        cover = smoothstep(-0.8, 0.8, drawn + 0.75 * paper + 3 * (tone - onset))
-        out = out * (1 - 0.92 * cover[..., None] * (1 - pigment))
+    x, y = grid(tone.shape)  # broad strokes, two cells apart, not quite straight
+    strokes = 2**0.5 * np.cos((0.5 * x + y + 1.5 * noise.smooth("hand", 20)) * np.float32(2 * np.pi / TWO_CELLS))
+    cover = smoothstep(-0.9, 0.7, strokes + 0.45 * paper + 3 * (tone - 0.1))
+    out = out * (1 - 0.92 * cover[..., None] * (1 - pigment))
     shift = noise.displacement("hand", 4.4)
     soft = displaced(kuwahara(source.rgb, 3, source.direction), shift)
     outline = lines(lightness(soft), source.angle, 2.1, 0.965, 24) * smoothstep(-1.4, 0.3, paper + 0.6)
@@ -185,7 +149,7 @@ def expressionist(source: Source, draw: np.random.Generator, paintings: Painting
     noise = source.noise
     bent = displaced(source.rgb, noise.displacement("lean", 8, 22))
     direction = structure(bent)
-    image = palette_map(bent, painting(paintings, "expressionism", draw), int(draw.integers(1 << 30)))(bent, 0.3, 0.6)
+    image = palette_map(bent, paintings["expressionism"][0], 0)(bent, 0.3, 0.6)
     image = kuwahara(kuwahara(image, 6, direction), 5, direction)
     lab = to_lab(image)
     light = np.clip(0.5 + 1.25 * (lab[..., 0] / 100 - 0.5), 0, 1)
@@ -206,33 +170,31 @@ def expressionist(source: Source, draw: np.random.Generator, paintings: Painting
 def cubist(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
     rows, cols = source.light.shape
     x, y = grid(source.light.shape)
-    wide = structure(source.rgb, 16, 30).angle
-    step = 74.0
-    table = source.noise.generator("cuts").random((12, 12, 6))
+    wide, soft = structure(source.rgb, 16, 30).angle, blur(source.light, 8)
+    step = 64.0
     dx, dy = np.zeros_like(x), np.zeros_like(x)
     passage, cuts = np.zeros_like(x), np.zeros_like(x)
     for j in range(int(rows / step) + 1):
         for i in range(int(cols / step) + 1):
-            a, b, turn, reach, side, deep = table[j % 12, i % 12]
-            px, py = (i + a) * step, (j + b) * step
-            at = wide[min(int(py), rows - 1), min(int(px), cols - 1)]
-            angle = float(at) + (0.12, 0.75, -0.65, -0.12, 1.45)[int(turn * 5)]
+            px, py = (i + 0.5) * step, (j + 0.5) * step
+            at = min(int(py), rows - 1), min(int(px), cols - 1)
+            angle = float(wide[at]) + (0.75 if (i + j) % 2 else -0.65)
+            reach, deep = 0.5, float(1 - soft[at])
             c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
             u, v = c * (x - px) + s * (y - py), -s * (x - px) + c * (y - py)
             half = 60 + 55 * reach
             fade = 1 - smoothstep(0.75 * half, half, np.abs(u))
             shift = (3.4 + 3.4 * deep) * fade * np.exp(-np.abs(v) / 34) * np.sign(v)
             dx, dy = dx + c * shift, dy + s * shift
-            sign = np.float32(1 if side > 0.5 else -1)
+            sign = np.float32(1 if (i + j) % 2 else -1)
             width = 13 + 16 * deep
             cast = np.where(sign * v > 0, -27, 19) * np.exp(-np.abs(v) / width) * fade
             passage += cast.astype(np.float32)
             cuts = np.maximum(cuts, np.clip(1.3 - np.abs(v), 0, 1) * fade)
     rgb = sample(source.rgb, x + dx.astype(np.float32), y + dy.astype(np.float32))
     smooth = kuwahara(kuwahara(rgb, 5), 4)
-    image = mix(smooth, triangles(smooth, 13, source.noise, "facets")[0], 0.6)
-    goal = painting(paintings, "cubism", draw)
-    lab = to_lab(palette_map(image, goal, int(draw.integers(1 << 30)))(image, 0.65, 0.45))
+    image = mix(smooth, triangles(smooth, 16)[0], 0.6)
+    lab = to_lab(palette_map(image, paintings["cubism"][0], 0)(image, 0.65, 0.45))
     light = np.clip(lab[..., 0] + 26 * np.tanh(passage / 26), 0, 100) / 100
     lab[..., 0] = 100 * mix(light, posterise(light, 5, 0.08), 0.5)
     out = to_rgb(lab)

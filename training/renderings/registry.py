@@ -35,10 +35,6 @@ def colour(*rgb: float) -> Array:
     return np.array(rgb, np.float32)
 
 
-def painting(paintings: dict[str, list[Array]], folder: str, draw: np.random.Generator) -> Array:
-    return paintings[folder][int(draw.integers(len(paintings[folder])))]
-
-
 def adjusted(rgb: Array, chroma: float = 1.0, low: float = 0.0, high: float = 100.0, power: float = 1.0) -> Array:
     lab = to_lab(rgb)
     lab[..., 0] = low + (high - low) * (lab[..., 0] / 100) ** power
