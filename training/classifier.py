@@ -1,67 +1,96 @@
-"""A plain judge that knows nothing of the model: least squares on statistics of colours and bands."""
+"""A judge that knows nothing of the model: a small convolutional network that names the generator's pictures."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from training.renderings.blocks import to_lab
-
-
-def statistics(picture: np.ndarray) -> np.ndarray:
-    """Of an RGB uint8 picture: colours, contrast, energy by scale and direction."""
-    lab = to_lab(picture.astype(np.float32) / 255)
-    out = [*lab.mean((0, 1)), *lab.std((0, 1)), *np.percentile(lab, (2, 15, 50, 85, 98), axis=(0, 1)).ravel()]
-    chroma = np.hypot(lab[..., 1], lab[..., 2])
-    out += [chroma.mean(), chroma.std(), np.percentile(chroma, 95)]
-    level = lab
-    for _ in range(5):
-        smooth = cv2.GaussianBlur(level, (0, 0), 1.2)
-        band = level - smooth
-        out += [*np.log1p(np.abs(band).mean((0, 1))), np.log1p((band[..., 0] ** 4).mean() ** 0.25)]
-        level = smooth[::2, ::2]
-    gx, gy = cv2.Scharr(lab[..., 0], cv2.CV_32F, 1, 0), cv2.Scharr(lab[..., 0], cv2.CV_32F, 0, 1)
-    turn = ((np.arctan2(gy, gx) % np.pi) / np.pi * 8).astype(int) % 8
-    energy = np.bincount(turn.ravel(), np.hypot(gx, gy).ravel(), 8)
-    return np.array([*out, *(energy / max(energy.sum(), 1e-9))], np.float64)
+WIDTHS = (32, 64, 96, 160)
+EXTRA = 32  # pixels around the part that is shown, for random crops
 
 
 class Classifier:
-    """Ridge regression of one-hot labels on standardised statistics and their squares."""
+    """Names pictures by the folder of shards that they look like."""
 
-    def __init__(self, rows: np.ndarray, labels: np.ndarray, classes: int) -> None:
-        self.mean, self.scale = rows.mean(0), rows.std(0) + 1e-9
-        x = self._expand(rows)
-        self.weights = np.linalg.solve(x.T @ x + 3.0 * np.eye(x.shape[1]), x.T @ np.eye(classes)[labels])
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network.eval()
 
     @classmethod
-    def of_shards(cls, folders: list[Path], each: int, size: int, held_out: set[str]) -> "Classifier":
-        """Learn from at most `each` pictures of every folder, cut to their middle; the folders are the classes.
+    def of_shards(
+        cls, folders: list[Path], each: int, size: int, held_out: set[str], passes: int = 14, seed: int = 0
+    ) -> "Classifier":
+        """Learn from at most `each` pictures of every folder; the folders are the classes.
 
-        Each is seen sharp and a little soft, as a codec leaves it.
+        Pictures of `size` are cut out at random and seen sharp or a little soft, as a codec leaves them.
         """
-        rows, labels = [], []
+        pictures, labels = [], []
         for label, folder in enumerate(folders):
             files = [file for file in sorted(folder.glob("*.jpg")) if file.stem not in held_out][:each]
             if not files:
                 raise FileNotFoundError(f"no pictures in {folder}; make the shards first (training/README.md)")
             for file in files:
-                sharp = middle(cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB), size)
-                rows += [statistics(sharp), statistics(cv2.GaussianBlur(sharp, (0, 0), 1.0))]
-                labels += [label, label]
-        return cls(np.array(rows), np.array(labels), len(folders))
-
-    def _expand(self, rows: np.ndarray) -> np.ndarray:
-        z = np.clip((rows - self.mean) / self.scale, -4, 4)
-        return np.hstack([np.ones((len(z), 1)), z, z**2])
+                pictures.append(middle(cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB), size + EXTRA))
+                labels.append(label)
+        torch.manual_seed(seed)
+        network = _network(len(folders))
+        rng, optimiser = np.random.default_rng(seed), torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.02)
+        steps = passes * (len(pictures) // 32)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+        with torch.enable_grad():
+            for chosen in _batches(rng, len(pictures), steps):
+                inputs = torch.stack([_tensor(_seen(pictures[i], size, rng)) for i in chosen])
+                goal = torch.tensor([labels[i] for i in chosen])
+                with torch.autocast("cpu", torch.bfloat16):
+                    guess = network(inputs)
+                loss = F.cross_entropy(guess.float(), goal, label_smoothing=0.05)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+        return cls(network)
 
     def scores(self, pictures: list[np.ndarray]) -> np.ndarray:
-        """How much each picture belongs to each class, (picture, class); about 1 for its own, 0 for the others."""
-        return self._expand(np.array([statistics(picture) for picture in pictures])) @ self.weights
+        """Probability of each class for each RGB uint8 picture, (picture, class)."""
+        with torch.inference_mode():
+            return torch.cat([self.network(_tensor(picture)[None]) for picture in pictures]).softmax(1).numpy()
 
     def share(self, pictures: list[np.ndarray], label: int) -> float:
         """Share of the pictures that are taken for class `label`."""
         return float((self.scores(pictures).argmax(1) == label).mean())
+
+
+class _Pooled(nn.Module):
+    """Mean and deviation of every channel over the picture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x.mean((2, 3)), x.float().std((2, 3)).to(x.dtype)], 1)
+
+
+def _network(classes: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for i, (before, after) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
+        kernel = 5 if i == 0 else 3
+        layers += [nn.Conv2d(before, after, kernel, 2, kernel // 2), nn.GroupNorm(8, after), nn.SiLU()]
+    return nn.Sequential(*layers, _Pooled(), nn.Dropout(0.2), nn.Linear(2 * WIDTHS[-1], classes))
+
+
+def _batches(rng: np.random.Generator, count: int, steps: int, size: int = 32) -> Iterator[np.ndarray]:
+    order = np.concatenate([rng.permutation(count) for _ in range(-(-steps * size // count))])
+    return iter(np.split(order[: steps * size], steps))
+
+
+def _seen(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    y, x = (int(rng.integers(max(side - size, 0) + 1)) for side in picture.shape[:2])
+    part = picture[y : y + size, x : x + size]
+    return cv2.GaussianBlur(part, (0, 0), float(rng.uniform(0.4, 1.4))) if rng.random() < 0.5 else part
+
+
+def _tensor(picture: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float().div(127.5).sub(1)
 
 
 def middle(image: np.ndarray, size: int) -> np.ndarray:

@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--shards", type=Path, default=Path("runs/shards"))
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--each", type=int, default=50, help="renderings per style to learn from")
+    parser.add_argument("--each", type=int, default=120, help="renderings per style to learn from")
     parser.add_argument("--pictures", type=int, default=6, help="held-out pictures to restyle")
     parser.add_argument("--size", type=int, default=192, help="pixels of a side")
     parser.add_argument("--steps", type=int, default=8)
