@@ -37,6 +37,8 @@ CONFIG = {
     "cross_attention_dim": 256,
     "attention_head_dim": 4,
     "norm_num_groups": 32,
+    "addition_embed_type": "text",  # the words as a whole reach every block, not only those with attention
+    "addition_embed_type_num_heads": 4,
 }
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -69,6 +71,7 @@ HARD = {
 }
 STRENGTH = {"": 1.0, "slightly": 0.5, "strongly": 1.25}  # share of the way from photograph to rendering
 STRENGTH_SHARE = 0.07  # of the samples of a medium or mood alone, for each word of strength
+FIRST_LEVEL, FIRST_SHARE = 950, 0.12  # timesteps where sampling starts, and the share of samples from there alone
 MOOD_SHARE, BOTH_SHARE = 0.10, 0.20  # of all samples: a mood on the photograph; a medium in a mood
 
 
@@ -221,6 +224,19 @@ class Triples:
         return source.float(), target.float(), text
 
 
+def left_over(target: torch.Tensor, source: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The picture under each sample's noise, [n, c, h, w]: not always the target.
+
+    Sampling starts from noise over the photograph, or over nothing. A network that only ever saw the target there reads
+    the picture's colours from the little that shines through, and its first step brings the photograph's back.
+    """
+    draw = torch.rand(len(t))
+    first = t >= FIRST_LEVEL
+    photo = (first & (draw < 0.35)) | (~first & (t >= 700) & (draw < 0.1))
+    under = torch.where(photo[:, None, None, None], source, target)
+    return torch.where((first & (draw > 0.7))[:, None, None, None], torch.zeros_like(target), under)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -247,8 +263,10 @@ def main() -> None:
     pairs = trained_styles(store)
     words = Words(args.text, list(pairs), args.captions, args.seed)
     model = UNet2DConditionModel(**CONFIG)  # not channels_last: its group norm is slow on small maps
+    torch.nn.init.zeros_(model.add_embedding.norm2.weight)  # adds nothing at first: weights without it go on as before
     if args.init:
-        model.load_state_dict(UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32).state_dict())
+        start = UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32)
+        model.load_state_dict(model.state_dict() | start.state_dict())
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters", flush=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod
@@ -297,13 +315,14 @@ def main() -> None:
         source, target, text = data.batch(count, height, width, identity=0.5 if seen < 10_000 else 0.06)
         u = torch.rand(count)
         t = (u**args.lean * 1000).long().clamp(0, 999)
+        t = torch.where(torch.rand(count) < FIRST_SHARE, torch.randint(FIRST_LEVEL, 1000, (count,)), t)
         a, s = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
         noise = torch.randn_like(target)
-        noisy = a * target + s * noise
+        noisy = a * left_over(target, source, t) + s * noise
         with torch.autocast("cpu", torch.bfloat16):
             inputs = torch.cat([noisy, source], 1)
             v = model(inputs, t, encoder_hidden_states=text).sample.float()
-        loss = (v - (a * noise - s * target)).square().mean()
+        loss = (v - (a * noisy - target) / s).square().mean()  # which is a * noise - s * target where that was under it
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

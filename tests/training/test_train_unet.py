@@ -10,7 +10,15 @@ from diffusers.models import AutoencoderTiny
 from training.mood_shards import mood_folder
 from training.render_shards import slug
 from training.train_autoencoder import CHANNELS
-from training.train_unet import IDENTITY_STYLE, STRENGTH, Triples, cache_latents, trained_styles
+from training.train_unet import (
+    FIRST_LEVEL,
+    IDENTITY_STYLE,
+    STRENGTH,
+    Triples,
+    cache_latents,
+    left_over,
+    trained_styles,
+)
 
 
 class _Words:
@@ -105,3 +113,17 @@ def test_new_and_renewed_pictures_join_the_cache(tmp_path):
         os.utime(file, (later, later))
     third = cache_latents(folder, shards, out, {"held-out"})
     assert not torch.equal(third["photo"]["a"], second["photo"]["a"])
+
+
+def test_what_shines_through_the_first_noise_is_not_always_the_target():
+    torch.manual_seed(0)
+    target, source = torch.full((900, 1, 2, 2), 2.0), torch.full((900, 1, 2, 2), 5.0)
+
+    def shares(level):
+        under = left_over(target, source, torch.full((900,), level))
+        assert (under == under[:, :, :1, :1]).all()
+        return [float((under[:, 0, 0, 0] == value).float().mean()) for value in (0.0, 2.0, 5.0)]
+
+    assert shares(FIRST_LEVEL) == pytest.approx([0.3, 0.35, 0.35], abs=0.05)
+    assert shares(700) == pytest.approx([0, 0.9, 0.1], abs=0.05)
+    assert shares(699) == [0, 1, 0]
