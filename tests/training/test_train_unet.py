@@ -18,6 +18,7 @@ from training.train_unet import (
     cache_latents,
     left_over,
     trained_styles,
+    uneven_noise,
 )
 
 
@@ -127,3 +128,14 @@ def test_what_shines_through_the_first_noise_is_not_always_the_target():
     assert shares(FIRST_LEVEL) == pytest.approx([0.3, 0.35, 0.35], abs=0.05)
     assert shares(700) == pytest.approx([0, 0.9, 0.1], abs=0.05)
     assert shares(699) == [0, 1, 0]
+
+
+def test_noise_hides_colours_but_not_texture():
+    torch.manual_seed(0)
+    noise = uneven_noise(torch.zeros(400, 4, 16, 16))
+    slow = torch.nn.functional.avg_pool2d(noise, 8)
+    fine = noise[..., ::2, ::2] - noise[..., ::2, 1::2]  # what changes from cell to cell
+    assert 0.25 < slow.std() < 0.5  # white noise: 0.125
+    assert fine.std() == pytest.approx(2**0.5, rel=0.05)
+    white = noise.mean((1, 2, 3)).abs() < 0.04
+    assert 0.15 < (slow[white].std((1, 2, 3)) < 0.2).float().sum() / 400 < 0.25
