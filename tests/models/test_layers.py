@@ -47,7 +47,11 @@ def test_same_result_as_diffusers(pair, size):
 
 
 def test_every_layer_of_the_table_is_in_use(pair):
-    kinds = {type(module) for module in pair[1].modules()}
+    from diffusers import AutoencoderTiny
+
+    autoencoder = AutoencoderTiny()
+    layers.quicken(autoencoder)
+    kinds = {type(module) for network in (pair[1], autoencoder) for module in network.modules()}
     assert kinds >= set(layers._QUICKER.values())
     assert not kinds & (set(layers._QUICKER) - {torch.nn.Conv2d})
 
@@ -116,3 +120,22 @@ def test_another_text_or_other_weights_are_projected_again(parts, step, counted)
         projection.weight += 0
         parts.backbone.predict(latents, step, [Condition("style", text)])
     assert len(counted) == 21
+
+
+def test_gradients_through_frozen_linear_layers_are_those_of_torch():
+    torch.manual_seed(0)
+    stock = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.GELU(), torch.nn.Linear(5, 3, bias=False))
+    quick = copy.deepcopy(stock)
+    layers.quicken(quick)
+    values = torch.randn(2, 4, 6)
+    for trained in (False, True):
+        gradients = []
+        for network in (stock, quick):
+            network.requires_grad_(trained)
+            network.zero_grad()
+            moving = values.clone().requires_grad_()
+            network(moving).square().sum().backward()
+            gradients.append([moving.grad, *(weight.grad for weight in network.parameters() if trained)])
+        assert len(gradients[1]) == (4 if trained else 1)
+        for expected, found in zip(*gradients, strict=True):
+            assert torch.allclose(expected, found, atol=1e-6)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
+from kinopaint.models.layers import quicken
 from kinopaint.types import Frames
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -30,6 +31,7 @@ class ClipImages:
     ) -> None:
         module: Any = model
         self.model = module.eval().requires_grad_(False)
+        quicken(module)
         self.size: int = module.config.image_size
         self.dim: int = module.config.projection_dim
         self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))

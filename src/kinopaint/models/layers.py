@@ -1,8 +1,8 @@
 """diffusers' layers with quicker forwards: the same weights under the same names, the same results up to rounding.
 
-`quicken` swaps the classes of a network's modules in place. A layer that is asked for gradients, or that is built in a
-way that Stable Diffusion is not, runs diffusers' own forward. What is saved: on the CPU, linear layers and 1 × 1
-convolutions go to oneDNN, which in fp32 is twice as quick as MKL on processors that are not Intel's; the memory layout
+`quicken` swaps the classes of a network's modules in place. Most layers that are asked for gradients, and all that are
+built in a way that Stable Diffusion is not, run diffusers' own forward. What is saved: on the CPU, linear layers and
+1 × 1 convolutions go to oneDNN, which in fp32 is twice as quick as MKL on processors not Intel's; the memory layout
 stays channels-last from end to end, where diffusers' transformer goes back and forth; the shift of the time step joins
 a convolution's bias; a convolution after doubling works on the small map; sums and activations are made in place.
 """
@@ -13,11 +13,14 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.autoencoders.vae import DecoderTiny
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
+
+from kinopaint.models.tiny_decoder import TinyDecoder
 
 _ONEDNN: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -39,9 +42,35 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(input, weight, bias)
 
 
+class _FrozenLinear(torch.autograd.Function):
+    """A linear layer with weights that are not trained, by oneDNN in both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight
+        return linear(input, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return linear(gradients[0].contiguous(), ctx.weight.t().contiguous(), None), None, None
+
+
 class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
+        frozen = not (self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad))
+        if torch.is_grad_enabled() and input.requires_grad and frozen and not torch.is_autocast_enabled("cpu"):
+            result: Tensor = _FrozenLinear.apply(  # type: ignore[no-untyped-call]
+                input, self.weight, self.bias
+            )
+            return result
         return linear(input, self.weight, self.bias)
+
+
+class ReLU(nn.ReLU):
+    """In place: in diffusers' networks it follows a layer or a sum, whose result nothing else asks for."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.relu(input, inplace=True)
 
 
 class PointwiseConvolution(nn.Conv2d):
@@ -241,6 +270,7 @@ def _along_channels(layer: nn.Module, tokens: Tensor) -> Tensor:
 
 _QUICKER: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: Linear,
+    nn.ReLU: ReLU,
     nn.Conv2d: PointwiseConvolution,
     nn.GroupNorm: GroupNorm,
     GEGLU: GatedGELU,
@@ -248,4 +278,5 @@ _QUICKER: dict[type[nn.Module], type[nn.Module]] = {
     Upsample2D: Upsample,
     BasicTransformerBlock: TransformerBlock,
     Transformer2DModel: Transformer,
+    DecoderTiny: TinyDecoder,
 }
