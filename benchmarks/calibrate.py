@@ -12,7 +12,7 @@ settings together:
     parts     each condition alone, pairs, all three, at fixed scales; the CLIP step on top
     scales    s_image × s_text, with both kinds of the words' branch
     mask      kinds, strengths and layers of the mask
-    clip      strength, window, interval and shift of the CLIP step
+    clip      strength, window, interval, shift, features and decoder of the CLIP step; the step with more words
     temporal  the three backends, and strengths of flow_blend
 """
 
@@ -92,21 +92,28 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
         for image in (0.8, 1.0, 1.3) if branch == "joint" else (1.0, 1.5):
             for text in (1.5, 2.0, 3.0):
                 add("scales", f"{branch} {image} {text}", text_branch=branch, s_image=image, s_text=text, **off)
-    for mode in ("masked_content", "binary_image", "sag"):
-        for strength in (0.25, 0.75):
+    masks = {"masked_content": (0.25, 0.75), "binary_image": (0.25,), "sag": (0.25, 0.75, 1.5)}
+    for mode, strengths in masks.items():
+        for strength in strengths:
             for layer in ("mid_block", "up_blocks.2"):
-                fields = {"mask_mode": mode, "s_mask": strength, "mask_layer": layer, "clip_strength": 0.0}
-                add("mask", f"{mode} {strength} {layer}", **fields)
+                at = {"mask_mode": mode, "s_mask": strength, "mask_layer": layer, "clip_strength": 0.0}
+                add("mask", f"{mode} {strength} {layer}", **at)
     if tower:
-        for strength in (0.005, 0.01, 0.02, 0.05, 0.1):
+        for strength in (0.01, 0.02, 0.03, 0.05, 0.1):
             add("clip", f"state {strength}", clip_strength=strength, s_mask=0.0)
-        for strength in (0.02, 0.05):
-            add("clip", f"state {strength} 0.9-0.2", clip_strength=strength, clip_high=0.9, clip_low=0.2, s_mask=0.0)
-            add("clip", f"state {strength} every 2", clip_strength=strength, clip_every=2, s_mask=0.0)
-            add("clip", f"classifier {strength}", clip_strength=strength, clip_shift="classifier", s_mask=0.0)
-        add("clip", "eval_only 0.05", clip_strength=0.05, clip_shift="eval_only", s_mask=0.0)
+        for strength in (0.05, 0.1):
+            at = {"clip_strength": strength, "s_mask": 0.0}
+            add("clip", f"state {strength} 0.9-0.2", clip_high=0.9, clip_low=0.2, **at)
+            add("clip", f"state {strength} every 2", clip_every=2, **at)
+            add("clip", f"state {strength} more words", **{**at, "s_text": 1.5 * s_text})
+            add("clip", f"classifier {strength}", clip_shift="classifier", **at)
+        at = {"clip_strength": 0.05, "s_mask": 0.0}
+        add("clip", "state 0.05 0.6-0.0", clip_high=0.6, **at)
+        add("clip", "eval_only 0.05", clip_shift="eval_only", **at)
+        for features in ("pooled", "self_similarity"):
+            add("clip", f"{features} 0.05", clip_features=features, **at)
         for decoder in ("linear", "reduced"):
-            add("clip", f"{decoder} decoder 0.05", clip_strength=0.05, clip_decoder=decoder, s_mask=0.0)
+            add("clip", f"{decoder} decoder 0.05", clip_decoder=decoder, **at)
     add("temporal", "identity")
     for strength in (0.5, 0.8, 0.9):
         add("temporal", f"flow_blend {strength}", temporal="flow_blend", temporal_strength=strength)
@@ -370,7 +377,9 @@ def report(args: argparse.Namespace) -> None:
     rows = read(args.out / "results.csv")
     if not rows:
         raise SystemExit(f"{args.out / 'results.csv'} holds nothing yet")
-    found = means(rows)
+    groups = {row["group"] for row in rows}
+    plain = [row for row in rows if (row["group"], row["setting"]) == BASELINE]
+    found = means([{**row, "group": of} for of in ("mask", "clip") if of in groups for row in plain] + rows)
     names = [n for n in (*METRICS, "seconds_per_frame") if any(n in row for row in found.values())]
     lines = ["| group | setting | pieces | " + " | ".join(names) + " |", "|---" * (len(names) + 3) + "|"]
     for (group, setting), row in found.items():
@@ -383,7 +392,6 @@ def report(args: argparse.Namespace) -> None:
         if setting is not None:
             advised.update({n: v for n, v in fields[group, setting].items() if n.startswith(kept)})
 
-    groups = {group for group, _ in found}
     advise(
         "scales", chosen({s: row for (g, s), row in found.items() if g == "scales"}), "text_branch", "s_image", "s_text"
     )
@@ -413,7 +421,10 @@ def chosen(rows: dict[str, dict[str, float]]) -> str | None:
 
 
 def draw(found: dict[tuple[str, str], dict[str, float]], out: Path) -> None:
-    """ablation.png: parts and temporal backends; and a picture each of scales, masks and CLIP steps."""
+    """ablation.png: parts and temporal backends; and a picture each of scales, masks and CLIP steps.
+
+    Masks and CLIP steps stand among the plain scales (crosses), which they have to beat.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -424,21 +435,31 @@ def draw(found: dict[tuple[str, str], dict[str, float]], out: Path) -> None:
         "ablation": (("parts", scores), ("temporal", steady)),
         **{group: ((group, scores),) for group in ("scales", "mask", "clip")},
     }.items():
-        figure, all_axes = pyplot.subplots(1, len(panels), figsize=(7 * len(panels), 5), squeeze=False)
+        figure, all_axes = pyplot.subplots(1, len(panels), figsize=(9 * len(panels), 5), squeeze=False)
         for axes, (group, (across, up)) in zip(all_axes[0], panels, strict=True):
-            for (of, setting), row in found.items():
-                if (
-                    (of == group or ((of, setting) == BASELINE and group in ("mask", "clip")))
-                    and across in row
-                    and up in row
-                ):
-                    axes.scatter(row[across], row[up])
-                    axes.annotate(
-                        setting, (row[across], row[up]), fontsize=7, xytext=(3, 3), textcoords="offset points"
-                    )
+
+            def points(of: str, names: tuple[str, str] = (across, up)) -> list[tuple[str, float, float, float]]:
+                return [
+                    (setting, row[names[0]], row[names[1]], row.get("e_warp_excess", 0.0))
+                    for (kind, setting), row in found.items()
+                    if kind == of and names[0] in row and names[1] in row
+                ]
+
+            shown = points(group)
+            if group in ("mask", "clip"):
+                for _, x, y, _ in points("scales"):
+                    axes.plot(x, y, "x", color="lightgrey")
+            if shown:
+                names, xs, ys, errors = zip(*shown, strict=True)
+                drawn = axes.scatter(xs, ys, c=errors, cmap="viridis_r")
+                figure.colorbar(drawn, ax=axes, label="e_warp_excess", pad=0.01)
+                for number, (x, y) in enumerate(zip(xs, ys, strict=True), 1):
+                    axes.annotate(f"{number}", (x, y), fontsize=8, xytext=(4, 3), textcoords="offset points")
+                listed = "\n".join(f"{number}  {name}" for number, name in enumerate(names, 1))
+                axes.text(1.22, 1.0, listed, transform=axes.transAxes, fontsize=8, va="top")
             axes.set(xlabel=across, ylabel=up, title=f"{group}: mean over clips and prompts")
         figure.tight_layout()
-        figure.savefig(out / f"{picture}.png", dpi=90)
+        figure.savefig(out / f"{picture}.png", dpi=80)
         pyplot.close(figure)
 
 
