@@ -11,7 +11,7 @@ settings together:
 
     parts     each condition alone, pairs, all three, at fixed scales; the CLIP step on top
     scales    s_image × s_text, with both kinds of the words' branch
-    mask      kinds, strengths and layers of the mask
+    mask      kinds, strengths and layers of the mask; the mask with less of the whole frame
     clip      strength, window, interval, shift, features and decoder of the CLIP step; the step with more words
     temporal  the three backends, and strengths of flow_blend
 """
@@ -92,12 +92,15 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
         for image in (0.8, 1.0, 1.3) if branch == "joint" else (1.0, 1.5):
             for text in (1.5, 2.0, 3.0):
                 add("scales", f"{branch} {image} {text}", text_branch=branch, s_image=image, s_text=text, **off)
-    masks = {"masked_content": (0.25, 0.75), "binary_image": (0.25,), "sag": (0.25, 0.75, 1.5)}
-    for mode, strengths in masks.items():
+    fine = "up_blocks.2"
+    for mode, strengths in {"masked_content": (0.25, 0.75), "sag": (0.25, 0.75, 1.5)}.items():
         for strength in strengths:
-            for layer in ("mid_block", "up_blocks.2"):
+            for layer in ("mid_block", fine):
                 at = {"mask_mode": mode, "s_mask": strength, "mask_layer": layer, "clip_strength": 0.0}
                 add("mask", f"{mode} {strength} {layer}", **at)
+    at = {"mask_layer": fine, "clip_strength": 0.0}
+    add("mask", f"binary_image 0.25 {fine}", mask_mode="binary_image", s_mask=0.25, **at)
+    add("mask", f"masked_content 0.5 {fine} less image", s_mask=0.5, **{**at, "s_image": 0.6 * s_image})
     if tower:
         for strength in (0.01, 0.02, 0.03, 0.05, 0.1):
             add("clip", f"state {strength}", clip_strength=strength, s_mask=0.0)
