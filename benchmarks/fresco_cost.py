@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import kinopaint
 from kinopaint.engine.load import PeakMemory
-from kinopaint.features.consistency import Consistency
+from kinopaint.features.consistency import Consistency, SpatialTerm
 from kinopaint.features.self_similarity import self_similarity_slope
 from kinopaint.flow.pair import FlowPair
 from kinopaint.flow.ring import FlowRing
@@ -111,7 +111,7 @@ def mini(frames: int, side: int, turns: int) -> None:
     latents = torch.randn(BRANCHES * frames, unet.config.in_channels, side // 8, side // 8)
     told = torch.randn(BRANCHES * frames, 77, unet.config.cross_attention_dim)
     window, fields = ring(frames, side), dict(parts.recommended.get("fresco", {}))
-    settings = (("defaults", Consistency(most_cells=4096)), ("recommended", recommended(fields)))
+    settings = (("defaults", Consistency(spatial=SpatialTerm(most_cells=4096))), ("recommended", recommended(fields)))
 
     def call() -> None:
         with torch.no_grad():
@@ -121,13 +121,13 @@ def mini(frames: int, side: int, turns: int) -> None:
     for handle in handles:
         handle.remove()
     for name, how in settings:
-        print(f"mini, {side} x {side}, {name} ({how.iterations} iterations, {how.most_cells} cells at most):")
+        print(f"mini, {side} x {side}, {name} ({how.iterations} iterations, {how.spatial.most_cells} cells at most):")
         in_turns(frames, call, lambda how=how: [how.optimised(e, e.flip(1), window) for e in inputs], turns)  # type: ignore[misc]
 
 
 def recommended(fields: dict[str, Any]) -> Consistency:
     chosen = kinopaint.methods.Fresco(**fields)
-    return Consistency(iterations=chosen.optimise_iterations, most_cells=chosen.gram_cells)
+    return Consistency(chosen.optimise_iterations, spatial=SpatialTerm(most_cells=chosen.gram_cells))
 
 
 def memory() -> None:

@@ -92,8 +92,8 @@ def test_token_sets_take_the_named_tokens_of_any_frame(call):
     chosen = torch.tensor([0, 3, tokens + 2, 4 * tokens + 5])
     seen = []
 
-    def indices_at(site):
-        seen.append((site.height, site.width))
+    def indices_at(*size):
+        seen.append(size)
         return chosen
 
     result = from_tokens(indices_at)(call, attend)
@@ -107,9 +107,9 @@ def test_token_sets_take_the_named_tokens_of_any_frame(call):
 
 def test_the_first_frames_tokens_are_the_first_frame_and_all_tokens_every_frame(call):
     tokens = call.site.height * call.site.width
-    only_first = from_tokens(lambda site: torch.arange(tokens))(call, attend)
+    only_first = from_tokens(lambda height, width: torch.arange(tokens))(call, attend)
     assert torch.allclose(only_first, from_frames(first)(call, attend), atol=1e-6)
-    all_of_them = from_tokens(lambda site: torch.arange(FRAMES * tokens))(call, attend)
+    all_of_them = from_tokens(lambda height, width: torch.arange(FRAMES * tokens))(call, attend)
     assert torch.allclose(all_of_them, from_frames(every)(call, attend), atol=1e-6)
 
 

@@ -3,14 +3,17 @@ import torch
 
 from kinopaint.engine.interventions import (
     AttentionCall,
+    FeatureCall,
     Site,
     attend,
     attention_weights,
     before,
     chained,
+    down_to,
     in_decoder,
     in_encoder,
     in_middle,
+    in_steps,
     is_cross,
     is_self,
     under,
@@ -68,9 +71,18 @@ def test_predicates_combine(call):
     assert under("up_blocks.1.attentions.0.transformer_blocks.0.attn1")(call)
     assert before(0.5)(call)  # step 7 of 30
     assert not before(0.2)(call)
+    assert down_to(call.step.timestep)(call)
+    assert not down_to(call.step.timestep + 1)(call)
 
 
 def test_where_acts_only_where_it_should(call):
     doubled = lambda call, proceed: 2 * proceed(call)  # noqa: E731
     assert torch.equal(chained([where(is_cross, doubled)])(call), attend(call))
     assert torch.equal(chained([where(is_self, doubled)])(call), 2 * attend(call))
+
+
+def test_a_feature_hook_acts_only_in_its_steps(step):
+    call = FeatureCall(torch.ones(2, 3, 4, 5, 6), "up_blocks.1", step, ("nothing", "style"))
+    doubled = lambda call: 2 * call.feature  # noqa: E731
+    assert in_steps(lambda each: each is not step, doubled)(call) is call.feature
+    assert torch.equal(in_steps(lambda each: each is step, doubled)(call), 2 * call.feature)

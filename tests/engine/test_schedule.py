@@ -142,3 +142,10 @@ def test_unknown_schedules_are_named(config, text):
     with pytest.raises(ModelError, match=text) as caught:
         NoiseSchedule.from_config({"_class_name": "DDIMScheduler", **config})
     assert caught.value.code == "KP-MODEL-SCHEDULER"
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_the_least_noisy_move_is_the_last_of_all_steps(offset):
+    _, schedule = pair(steps_offset=offset)
+    assert schedule.least_noisy() == schedule.listed_steps(schedule.train_steps, spacing="leading")[-1]
+    assert schedule.least_noisy().timestep == offset

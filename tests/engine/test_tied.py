@@ -6,7 +6,7 @@ import torch
 
 from kinopaint.engine.components import PicturePrompt
 from kinopaint.engine.denoiser import Condition, Text
-from kinopaint.engine.tied import encode_prompt, tied_to
+from kinopaint.engine.tied import both_seeing, encode_prompt, tied_to
 from kinopaint.types import Prompt
 
 
@@ -46,3 +46,10 @@ def test_picture_prompts_go_with_the_words(parts):
     assert torch.equal(nothing.pictures[0], picture.nothing)
     assert torch.equal(words.pictures[0], picture.tokens)
     assert not torch.equal(nothing.states, words.states)
+
+
+def test_both_branches_see_the_frame_if_there_is_a_slot_for_it(parts, frames):
+    source, text = torch.zeros(3, 4, 4, 6), Text(torch.zeros(2, 3))
+    assert [told.image is source for told in both_seeing(source, text, text, parts)] == [True, True]
+    blind = replace(parts, backbone=Seen())
+    assert [told.image for told in both_seeing(source, text, text, blind)] == [None, None]

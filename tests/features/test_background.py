@@ -67,3 +67,12 @@ def test_a_margin_widens_what_is_hidden():
     kept = (result[1] == maps[1]).all(0)
     assert kept[10:23, 18:31].all()
     assert not kept[:9].any()
+
+
+def test_the_background_is_what_stands_still_unless_it_is_given():
+    ring = still_ring(2)
+    ring.pair.backward[0, 0, 10, 20] = 1.5
+    maps = random_frames(2, 32, 48)
+    result = with_still_background(maps, ring)
+    assert torch.equal(result, with_still_background(maps, ring, still_background(ring)))
+    assert not torch.equal(result, with_still_background(maps, ring, everywhere(ring)))

@@ -9,7 +9,7 @@ from kinopaint.engine.interventions import FeatureCall
 from kinopaint.engine.load import PeakMemory
 from kinopaint.errors import ShapeError
 from kinopaint.features import self_similarity
-from kinopaint.features.consistency import Consistency, FeatureMaps, made_consistent
+from kinopaint.features.consistency import Consistency, FeatureMaps, SpatialTerm, TemporalTerm, made_consistent
 from kinopaint.features.self_similarity import unit_rows
 from kinopaint.flow.differences import differences_along
 from kinopaint.flow.pair import FlowPair
@@ -66,11 +66,12 @@ def cells(feature):
 
 @pytest.mark.parametrize("mean", [True, False])
 def test_frame_by_frame_the_spatial_gradient_is_that_of_the_whole(mean):
-    how, reference, feature = Consistency(mean=mean, spatial_weight=7.0), features(1), features(0).requires_grad_()
+    reference, feature = features(1), features(0).requires_grad_()
     count = 1 if mean else 2 * 3 * 24**2
     (7.0 * count * spatial_loss(feature, reference)).backward()
     wanted = [[unit_rows(frame) for frame in branch] for branch in reference]
-    found, expected = how._spatial_gradient(cells(feature.detach()), wanted, (4, 6)), cells(feature.grad)
+    found = SpatialTerm(7.0).gradient(cells(feature.detach()), wanted, (4, 6), mean=mean)
+    expected = cells(feature.grad)
     assert torch.allclose(found, expected, atol=1e-6 * max(1.0, expected.abs().max()))
 
 
@@ -79,8 +80,8 @@ def test_frame_by_frame_the_spatial_gradient_is_that_of_the_whole(mean):
 def test_the_temporal_gradient_is_that_of_warping(cyclic, mean):
     ring, feature = moving_ring(), features(0).requires_grad_()
     (3.0 * temporal_loss(feature, ring, cyclic=cyclic, mean=mean)).backward()
-    how = Consistency(temporal_weight=3.0, cyclic=cyclic, mean=mean)
-    found = how._temporal_gradient(cells(feature.detach()), differences_along(ring, 4, 6, cyclic=cyclic))
+    apart = differences_along(ring, 4, 6, cyclic=cyclic)
+    found = TemporalTerm(3.0).gradient(cells(feature.detach()), apart, mean=mean)
     expected = cells(feature.grad)
     assert torch.allclose(found, expected, atol=1e-4 * expected.abs().max())
 
@@ -88,20 +89,19 @@ def test_the_temporal_gradient_is_that_of_warping(cyclic, mean):
 def test_both_losses_fall():
     ring, feature = still_ring(), features(0)
     reference = features(1, frames=1).expand(-1, 3, -1, -1, -1)  # of equal frames
-    result = Consistency(temporal_weight=30.0).optimised(feature, reference, ring)
+    result = Consistency(temporal=TemporalTerm(30.0)).optimised(feature, reference, ring)
     assert spatial_loss(result, reference) < 0.8 * spatial_loss(feature, reference)
     assert temporal_loss(result, ring) < 0.8 * temporal_loss(feature, ring)
 
 
-@pytest.mark.parametrize("only", ["temporal_weight", "spatial_weight"])
-def test_each_term_acts_alone(only):
+OFF = {"temporal": TemporalTerm(0.0), "spatial": SpatialTerm(0.0)}
+
+
+@pytest.mark.parametrize(("only", "other"), [("temporal", "spatial"), ("spatial", "temporal")])
+def test_each_term_acts_alone(only, other):
     ring, feature, reference = moving_ring(), features(0), features(1)
-    other = {"temporal_weight": "spatial_weight", "spatial_weight": "temporal_weight"}[only]
-    result = Consistency(**{other: 0.0}).optimised(feature, reference, ring)
-    losses = {
-        "temporal_weight": lambda f: temporal_loss(f, ring),
-        "spatial_weight": lambda f: spatial_loss(f, reference),
-    }
+    result = Consistency(**{other: OFF[other]}).optimised(feature, reference, ring)
+    losses = {"temporal": lambda f: temporal_loss(f, ring), "spatial": lambda f: spatial_loss(f, reference)}
     assert losses[only](result) < 0.8 * losses[only](feature)
     assert losses[other](result) > 0.9 * losses[other](feature)
 
@@ -114,7 +114,7 @@ def test_mean_and_deviation_of_every_channel_stay():
     assert torch.allclose(result.std((-2, -1)), feature.std((-2, -1)), rtol=1e-4)
 
 
-@pytest.mark.parametrize("nothing", [{"iterations": 0}, {"temporal_weight": 0.0, "spatial_weight": 0.0}])
+@pytest.mark.parametrize("nothing", [{"iterations": 0}, OFF])
 def test_without_iterations_or_weights_the_input_comes_back(nothing):
     feature = features(0)
     result = Consistency(**nothing).optimised(feature, features(1), moving_ring())
@@ -145,13 +145,12 @@ def call_of(feature, step, path="up_blocks.1"):
     return FeatureCall(feature, path, step, ("nothing", "words"))
 
 
-def test_the_hook_acts_on_recorded_blocks_when_it_is_asked_to(step):
+def test_the_hook_acts_on_recorded_blocks(step):
     seen, ring, how = FeatureMaps(), moving_ring(), Consistency(iterations=2)
     reference = call_of(features(1), step)
     assert seen(reference) is reference.feature
     feature = features(0)
-    assert made_consistent(how, seen, ring, lambda call: False)(call_of(feature, step)) is feature
-    hook = made_consistent(how, seen, ring, lambda call: call.step is step)
+    hook = made_consistent(how, seen, ring)
     assert torch.equal(hook(call_of(feature, step)), how.optimised(feature, features(1), ring))
     with pytest.raises(ShapeError, match="no reference"):
         hook(call_of(feature, step, "up_blocks.2"))

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kinopaint.engine.interventions import AttentionCall, Intervention, Proceed, Site
+from kinopaint.engine.interventions import AttentionCall, Intervention, Proceed
 from kinopaint.errors import SettingsError
 
 FrameChoice = Callable[[int, int], Sequence[int]]  # (place of a frame, number of frames) -> places of its sources
@@ -100,17 +100,17 @@ def from_frames(*choose: FrameChoice) -> Intervention:
     return attend
 
 
-def from_tokens(indices_at: Callable[[Site], TokenIndices]) -> Intervention:
+def from_tokens(indices_at: Callable[[int, int], TokenIndices]) -> Intervention:
     """All frames attend to one set of tokens of the window, which may lie in any frame: those that `indices_at` names
-    for a site (its size is the site's height and width).
+    for a map's height and width.
     """
 
     def attend(call: AttentionCall, proceed: Proceed) -> Tensor:
-        indices, frames = indices_at(call.site).to(call.key.device), call.frame_count
+        indices, frames = indices_at(call.site.height, call.site.width), call.frame_count
 
         def some(tokens: Tensor) -> Tensor:
             in_a_row = tokens.transpose(1, 2).flatten(2, 3)  # branch head (frame token) channel
-            return _for_all(in_a_row[:, :, indices], frames)
+            return _for_all(in_a_row[:, :, indices.to(tokens.device)], frames)
 
         return proceed(replace(call, key=some(call.key), value=some(call.value)))
 

@@ -71,6 +71,11 @@ def weighted(
     return denoise
 
 
+def classifier_free_terms(nothing: Condition, content: Condition, guidance_scale: float) -> list[Term]:
+    """Classifier-free guidance (arXiv:2207.12598): away from `nothing`, through `content`, by `guidance_scale`."""
+    return needed([(1 - guidance_scale, nothing), (guidance_scale, content)])
+
+
 def classifier_free(
     backbone: Backbone,
     nothing: Condition,
@@ -79,8 +84,8 @@ def classifier_free(
     *,
     interventions: Sequence[Intervention] = (),
 ) -> Denoiser:
-    """Classifier-free guidance (arXiv:2207.12598): away from `nothing`, through `content`, by `guidance_scale`."""
-    terms = [(1 - guidance_scale, nothing), (guidance_scale, content)]
+    """The denoiser of `classifier_free_terms`."""
+    terms = classifier_free_terms(nothing, content, guidance_scale)
     return weighted(backbone, terms, interventions=interventions)
 
 

@@ -147,10 +147,24 @@ def before(progress: float) -> Predicate:
     return Predicate(lambda call: call.step.progress < progress)
 
 
+def down_to(timestep: float) -> Predicate:
+    """In the noisy steps, down to this timestep."""
+    return Predicate(lambda call: call.step.timestep >= timestep)
+
+
 def where(predicate: Predicate, intervention: Intervention) -> Intervention:
     """`intervention` where `predicate` holds, nothing elsewhere."""
 
     def act(call: AttentionCall, proceed: Proceed) -> Tensor:
         return intervention(call, proceed) if predicate(call) else proceed(call)
+
+    return act
+
+
+def in_steps(holds: Callable[[Step], bool], hook: FeatureHook) -> FeatureHook:
+    """`hook` in the steps for which `holds` says so, nothing in others."""
+
+    def act(call: FeatureCall) -> Tensor:
+        return hook(call) if holds(call.step) else call.feature
 
     return act

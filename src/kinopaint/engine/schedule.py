@@ -189,6 +189,12 @@ class NoiseSchedule:
             for index, timestep in enumerate(visited)
         ]
 
+    def least_noisy(self) -> Step:
+        """The last move of all that there are: hardly any noise, so that a prediction tells of the picture itself."""
+        timestep = min(self.steps_offset, self.train_steps - 1)
+        level = self._level_between(timestep)
+        return Step(self.train_steps - 1, self.train_steps, float(timestep), *level, 1.0, 0.0)
+
     def reversed_steps(self, count: int, strength: float = 1.0, *, spacing: str | None = None) -> list[Step]:
         """The same moves from clean to noise, for DDIM inversion: the network is told where each move ends."""
         return [step.reversed for step in reversed(self.steps(count, strength, spacing=spacing))]

@@ -34,6 +34,14 @@ def tied_to(frames: Frames, parts: Components) -> Components:
     return replace(parts, backbone=_Tied(parts.backbone, channels, parts.structure.hints(frames)))
 
 
+def both_seeing(source: Latents, nothing: Text, words: Text, parts: Components) -> tuple[Condition, Condition]:
+    """The two branches of classifier-free guidance; if the network has a slot for the frame, both see its raw latents,
+    `source`.
+    """
+    image = source if parts.backbone.image_channels else None
+    return Condition("nothing", nothing, image), Condition("words", words, image)
+
+
 @dataclass
 class _Tied:
     backbone: Backbone

@@ -32,16 +32,18 @@ def _fast(flow: Float[Tensor, "2 height width"]) -> Float[Tensor, "1 height widt
 
 
 def with_still_background(
-    maps: Float[Tensor, "*branch frame channel h w"], ring: FlowRing, background: Mask, *, margin: int = 1
+    maps: Float[Tensor, "*branch frame channel h w"], ring: FlowRing, background: Mask | None = None, *, margin: int = 1
 ) -> Float[Tensor, "*branch frame channel h w"]:
     """`maps` (features, pictures) of a window where every frame in turn takes its background from the one before it, as
     far as that can be seen; at the end the last frame takes it from the first.
 
-    What is hidden is made wider by a window of `margin` cells (odd; 1: not at all).
+    `background` says where that is; None: where nothing moves. What is hidden is made wider by a window of `margin`
+    cells (odd; 1: not at all).
     """
     height, width = maps.shape[-2:]
     flow, last = ring.at(height, width), len(ring) - 1
-    still = F.interpolate(background, (height, width), mode="area")
+    known = still_background(ring) if background is None else background
+    still = F.interpolate(known, (height, width), mode="area")
     hidden_later, hidden_earlier = (
         F.max_pool2d(F.adaptive_max_pool2d(hidden, (height, width)), margin, stride=1, padding=margin // 2)
         for hidden in (ring.hidden_later, ring.hidden_earlier)

@@ -5,7 +5,7 @@ a decoder block so that neighbouring frames agree along the source's flow, and s
 to itself, place by place, as the source frame is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,84 +35,103 @@ class FeatureMaps:
 
 
 @dataclass(frozen=True)
-class Consistency:
-    """How features are optimised: L = temporal_weight · L_temp + spatial_weight · L_spat, by Adam.
+class TemporalTerm:
+    """λ_temp · L_temp: along the flow, neighbouring frames are alike where they see the same.
 
     `cyclic`: both directions of all pairs, the closing one included, as FRESCO's code has it; else only earlier frames
-    seen from later ones, as the paper prints it. `mean`: both terms are means, else sums. `most_cells`: larger maps are
-    averaged before they are compared with themselves (see `unit_rows`); `precision` is that of these products.
+    seen from later ones, as the paper prints it.
     """
 
-    iterations: int = 20
-    learning_rate: float = 0.2
-    temporal_weight: float = 2.0
-    spatial_weight: float = 100.0
-    spatial_norm: str = "l1"
-    mean: bool = True
+    weight: float = 2.0
     cyclic: bool = True
-    most_cells: int = 0
-    precision: torch.dtype = torch.float32
 
-    def optimised(self, feature: Feature, reference: Feature, ring: FlowRing) -> Feature:
-        """`feature` after the optimisation, with the mean and deviation of each channel that it had before: without
-        that it drifts. `reference` is the same map of the source frames.
-
-        Works where gradients are off. Memory grows with the window only as the features themselves do: the spatial term
-        is taken frame by frame, which changes neither it nor its gradient.
-        """
-        branches, frames, channels, height, width = feature.shape
-        moving = feature.detach().float().permute(1, 3, 4, 0, 2).reshape(-1, branches * channels).clone()
-        apart = differences_along(ring, height, width, cyclic=self.cyclic)
-        wanted = [[unit_rows(frame, self.most_cells) for frame in branch] for branch in reference]
-        adam = torch.optim.Adam([moving], lr=self.learning_rate)
-        for _ in range(self.iterations):
-            moving.grad = self._temporal_gradient(moving, apart) + self._spatial_gradient(
-                moving, wanted, (height, width)
-            )
-            adam.step()
-        result = moving.view(frames, height, width, branches, channels).permute(3, 0, 4, 1, 2)
-        return adain(result, feature).to(feature.dtype)
-
-    def _temporal_gradient(self, moving: Cells, apart: Differences) -> Cells:
-        """Of temporal_weight · |D x|."""
-        if not (self.temporal_weight and apart.pairs):
+    def gradient(self, moving: Cells, apart: Differences, *, mean: bool) -> Cells:
+        """Of weight · |D x|; the mean of it, or the sum."""
+        if not (self.weight and apart.pairs):
             return torch.zeros_like(moving)
         slope = apart.transposed @ (apart.matrix @ moving).sign_()
         compared = moving.numel() * apart.pairs / apart.frames
-        return slope.mul_(self.temporal_weight / compared if self.mean else self.temporal_weight)
+        return slope.mul_(self.weight / compared if mean else self.weight)
 
-    def _spatial_gradient(self, moving: Cells, wanted: Sequence[Sequence[UnitRows]], size: tuple[int, int]) -> Cells:
-        """Of spatial_weight · L_spat; `wanted` has the source's rows of each branch and frame."""
+
+@dataclass(frozen=True)
+class SpatialTerm:
+    """λ_spat · L_spat: each frame is as similar to itself, place by place, as the source frame is.
+
+    `norm` of the differences: "l1" or "l2", squared. `most_cells`: larger maps are averaged before they are compared
+    with themselves (see `unit_rows`); `precision` is that of these products.
+    """
+
+    weight: float = 100.0
+    norm: str = "l1"
+    most_cells: int = 0
+    precision: torch.dtype = torch.float32
+
+    def rows(self, feature: Float[Tensor, "channel height width"]) -> UnitRows:
+        """What is compared of one frame."""
+        return unit_rows(feature, self.most_cells)
+
+    def gradient(
+        self, moving: Cells, wanted: Sequence[Sequence[UnitRows]], size: tuple[int, int], *, mean: bool
+    ) -> Cells:
+        """`wanted` has the source's rows of each branch and frame, `size` is the height and width of the maps.
+
+        It is taken frame by frame, which changes neither the term nor its gradient.
+        """
         gradient = torch.zeros_like(moving)
         branches, frames = len(wanted), len(wanted[0])
         ours, theirs = (
             cells.view(frames, *size, branches, -1).permute(3, 0, 4, 1, 2) for cells in (moving, gradient)
         )  # branch frame channel height width
-        for branch in range(branches if self.spatial_weight else 0):
+        for branch in range(branches if self.weight else 0):
             for frame in range(frames):
                 with torch.enable_grad():
                     own = ours[branch, frame].detach().requires_grad_()
-                    rows, source = unit_rows(own, self.most_cells), wanted[branch][frame]
-                    slope = self_similarity_slope(
-                        rows.detach(), source, norm=self.spatial_norm, precision=self.precision
-                    )
+                    rows, source = self.rows(own), wanted[branch][frame]
+                    slope = self_similarity_slope(rows.detach(), source, norm=self.norm, precision=self.precision)
                     (found,) = torch.autograd.grad(rows, own, slope)
-                share = 1 / (len(rows) ** 2 * branches * frames) if self.mean else 1.0
-                theirs[branch, frame] = found.mul_(self.spatial_weight * share)
+                share = 1 / (len(rows) ** 2 * branches * frames) if mean else 1.0
+                theirs[branch, frame] = found.mul_(self.weight * share)
         return gradient
 
 
-def made_consistent(
-    how: Consistency, reference: FeatureMaps, ring: FlowRing, when: Callable[[FeatureCall], bool]
-) -> FeatureHook:
-    """A feature hook that optimises the blocks' inputs `when` that holds.
+@dataclass(frozen=True)
+class Consistency:
+    """How features are optimised: by Adam on λ_temp · L_temp + λ_spat · L_spat, both means (`mean`) or sums."""
+
+    iterations: int = 20
+    learning_rate: float = 0.2
+    temporal: TemporalTerm = TemporalTerm()
+    spatial: SpatialTerm = SpatialTerm()
+    mean: bool = True
+
+    def optimised(self, feature: Feature, reference: Feature, ring: FlowRing) -> Feature:
+        """`feature` after the optimisation, with the mean and deviation of each channel that it had before: without
+        that it drifts. `reference` is the same map of the source frames.
+
+        Works where gradients are off. Memory grows with the window only as the features themselves do.
+        """
+        branches, frames, channels, height, width = feature.shape
+        moving = feature.detach().float().permute(1, 3, 4, 0, 2).reshape(-1, branches * channels).clone()
+        apart = differences_along(ring, height, width, cyclic=self.temporal.cyclic)
+        wanted = [[self.spatial.rows(frame) for frame in branch] for branch in reference]
+        adam = torch.optim.Adam([moving], lr=self.learning_rate)
+        for _ in range(self.iterations):
+            moving.grad = self.temporal.gradient(moving, apart, mean=self.mean) + self.spatial.gradient(
+                moving, wanted, (height, width), mean=self.mean
+            )
+            adam.step()
+        result = moving.view(frames, height, width, branches, channels).permute(3, 0, 4, 1, 2)
+        return adain(result, feature).to(feature.dtype)
+
+
+def made_consistent(how: Consistency, reference: FeatureMaps, ring: FlowRing) -> FeatureHook:
+    """A feature hook that optimises the blocks' inputs.
 
     Raises ShapeError if the reference has not this block, or has it with other branches or frames.
     """
 
     def optimise(call: FeatureCall) -> Feature:
-        if not when(call):
-            return call.feature
         source = reference.maps.get(call.path)
         if source is None or source.shape != call.feature.shape:
             raise ShapeError(

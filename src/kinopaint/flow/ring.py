@@ -6,7 +6,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kinopaint.flow.estimator import FlowEstimator
@@ -47,12 +47,13 @@ class FlowRing:
             resize_flow(self.pair.forward[chosen], height, width),
         )
 
-    def newly_visible(self, height: int, width: int) -> Bool[Tensor, "frame token"]:
+    def newly_visible(self, height: int, width: int) -> Int[Tensor, "index"]:
         """The tokens of a map of that size that show something for the first time: all of frame 0, and of each further
-        frame what its predecessor does not show (FRESCO, efficient cross-frame attention).
+        frame what its predecessor does not show (FRESCO, efficient cross-frame attention). Tokens are counted through
+        the window: frame * tokens per frame + token.
         """
         first = torch.ones(1, height * width, dtype=torch.bool, device=self.frames.device)
-        return torch.cat([first, self.hidden_tokens(height, width)])
+        return torch.cat([first, self.hidden_tokens(height, width)]).flatten().nonzero()[:, 0]
 
     def hidden_tokens(self, height: int, width: int) -> Bool[Tensor, "pair token"]:
         """Without the closing pair: the tokens of each later frame that the earlier one does not show."""

@@ -24,6 +24,11 @@ def setting(
     )
 
 
+def share(default: float, meaning: str) -> Any:
+    """A field that is a share: from 0 to 1."""
+    return setting(default, meaning, minimum=0, maximum=1)
+
+
 def check_settings(method: Any) -> None:
     """Compare the fields of `method` with what they may be; for its `__post_init__`.
 

@@ -26,7 +26,7 @@ from kinopaint.engine.inversion import Trajectory, fixed_point
 from kinopaint.engine.noise import shared_noise
 from kinopaint.engine.samplers import noise_in, noised, sample_ddim
 from kinopaint.engine.schedule import Step
-from kinopaint.engine.tied import encode_prompt, tied_to
+from kinopaint.engine.tied import both_seeing, encode_prompt, tied_to
 from kinopaint.latents.keep import keep
 from kinopaint.latents.pull import pulled_to_previous
 from kinopaint.methods._settings import check_settings, setting
@@ -165,8 +165,7 @@ class Pix2Video:
     def guided(self, frames: Frames, shared: Shared, parts: Components) -> Denoiser:
         """The guided prediction; a network with a slot for the frame sees it in both branches."""
         parts = tied_to(frames, parts)
-        image = parts.autoencoder.encode(frames) if parts.backbone.image_channels else None
-        nothing, words = Condition("nothing", shared.nothing, image), Condition("words", shared.words, image)
+        nothing, words = both_seeing(parts.autoencoder.encode(frames), shared.nothing, shared.words, parts)
         shared_attention = where(is_self & in_decoder, from_frames(*ATTEND[self.attend]))
         acting = [shared_attention] if self.attend != "itself" else []
         return classifier_free(parts.backbone, nothing, words, self.guidance_scale, interventions=acting)
