@@ -58,10 +58,9 @@ class _FrozenLinear(torch.autograd.Function):
 class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         frozen = not (self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad))
-        if torch.is_grad_enabled() and input.requires_grad and frozen and not torch.is_autocast_enabled("cpu"):
-            result: Tensor = _FrozenLinear.apply(  # type: ignore[no-untyped-call]
-                input, self.weight, self.bias
-            )
+        wanted = torch.is_grad_enabled() and input.requires_grad and input.device.type == "cpu"
+        if wanted and frozen and not torch.is_autocast_enabled("cpu"):
+            result: Tensor = _FrozenLinear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return result
         return linear(input, self.weight, self.bias)
 
