@@ -74,6 +74,21 @@ def test_more_pictures_and_pixels_cost_more(parts):
     assert large.frame > 3 * small.frame > 0
 
 
+def test_the_autoencoder_is_not_tried_on_large_frames(parts, monkeypatch):
+    """What it would take is reckoned from a part; the planner is not what runs out of memory."""
+    shown = []
+    inner = type(parts.autoencoder).encode
+    monkeypatch.setattr(
+        type(parts.autoencoder), "encode", lambda self, each: (shown.append(each.shape), inner(self, each))[1]
+    )
+    monkeypatch.setattr(type(parts.backbone), "predict", lambda self, latents, *rest: latents)
+    monkeypatch.setattr(memory, "_restart_peak", lambda device: False)
+    found, half = footprint(parts, 1024, 1536), footprint(parts, 512, 512)
+    assert {shape[-2:] for shape in shown} == {(512, 512)}
+    assert found.frame == 6 * half.frame
+    assert half.tile < found.tile < found.frame
+
+
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4")

@@ -28,6 +28,8 @@ from kinopaint.types import Prompt
 _SHARE = 0.8  # of what is free: other programs want some, and kernels have scratch space that nobody reports
 _SCRATCH = 2.0  # by which kernels exceed their results, where that cannot be measured
 _MOST_SCRATCH = 3.0
+_LARGEST = 512  # pixels of a side: what an autoencoder takes for larger frames is not tried, it grows with their pixels
+_TILED_COPIES = 8  # of a frame in float32 beside the tile that is worked on, at most: tiles, rows, and the whole
 _COPIES = 8  # of a window's frames in float32, at most: source, painted, steadied, flows both ways and what they move
 _FIRST = {"cpu": Load(), "cuda": Load(samples=64, frames=8)}
 
@@ -54,7 +56,8 @@ class Footprint:
 
 def footprint(parts: Components, height: int, width: int, window: int = 1) -> Footprint:
     """Measure a model at a size (pixels, multiples of the model's): calls of the network on one picture and two, and of
-    the autoencoder on one frame. `window` is how many frames a window has.
+    the autoencoder on one frame, of which a corner stands for the whole if it is large. `window` is how many frames a
+    window has.
     """
     cells = height // parts.autoencoder.factor, width // parts.autoencoder.factor
 
@@ -66,8 +69,11 @@ def footprint(parts: Components, height: int, width: int, window: int = 1) -> Fo
 
     def autoencoder(tile: int) -> _Cost:
         coder = under(Load(frames=1, tile=tile), parts).autoencoder
-        frame = torch.zeros(1, 3, height, width, device=parts.device)
+        frame = torch.zeros(1, 3, *shown, device=parts.device)
         return _cost(lambda: coder.decode(coder.scaled(coder.encode(frame))), parts.device)
+
+    shown = min(height, _LARGEST), min(width, _LARGEST)  # multiples of the model's, as both are
+    larger = height * width / (shown[0] * shown[1])
 
     with torch.no_grad():
         nothing, _ = encode_prompt(Prompt("a painting"), parts)
@@ -79,14 +85,16 @@ def footprint(parts: Components, height: int, width: int, window: int = 1) -> Fo
         frame, tile = autoencoder(0), autoencoder(TILE)
     scratch = min(max(frame.grown / frame.counted, 1.0), _MOST_SCRATCH)
     once = max(first.grown - int(scratch * first.counted), 0)
-    frames = window * _COPIES * 3 * height * width * 4
+    pixels = 3 * height * width * 4  # bytes of one frame
+    whole = int(scratch * larger * frame.counted)
+    in_tiles = int(scratch * tile.counted + (1 - 1 / larger) * _TILED_COPIES * pixels)
     return Footprint(
         held=held_memory(parts.device),
         fixed=int(scratch * max(one.counted - slope, 0)),
         sample=int(scratch * slope),
-        frame=int(scratch * frame.counted),
-        tile=int(scratch * min(tile.counted, frame.counted)),
-        besides=once + frames,
+        frame=whole,
+        tile=min(in_tiles, whole),
+        besides=once + window * _COPIES * pixels,
     )
 
 

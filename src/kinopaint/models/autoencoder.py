@@ -1,8 +1,7 @@
 """Between frames and latents: diffusers' `AutoencoderKL` and `AutoencoderTiny` behind one protocol."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,9 +12,8 @@ from torch import Tensor
 
 from kinopaint.errors import ShapeError
 from kinopaint.models.layers import quicken
+from kinopaint.models.tiles import in_tiles
 from kinopaint.types import Frames
-
-_TILING = ("use_tiling", "tile_sample_min_size", "tile_latent_min_size")  # diffusers' names
 
 
 class DiffusersAutoencoder:
@@ -56,9 +54,7 @@ class DiffusersAutoencoder:
                 f"frames are {width}x{height}; both sides must be multiples of {self.factor}",
                 fix="pad the frames and crop the result",
             )
-        # diffusers' AutoencoderTiny puts together tiles of four latent channels only (0.42).
-        with self._tiled(0 if self.is_tiny and self.latent_channels != 4 else self.tile):
-            return torch.cat([self._encode(part) for part in self._parts(frames)])
+        return torch.cat([self._in_tiles(self._encode, part, self.tile, self.factor) for part in self._parts(frames)])
 
     def _encode(self, frames: Tensor) -> Tensor:
         result = self.network.encode(frames)
@@ -72,24 +68,14 @@ class DiffusersAutoencoder:
     def decode(self, latents: Float[Tensor, "frame channel latent_height latent_width"]) -> Frames:
         """Frames of *scaled* latents, in fp32; values may leave [-1, 1] a little."""
         raw = (latents / self.scale + self.shift) / self._gain
-        with self._tiled(0 if self.is_tiny and self.factor != 8 else self.tile):  # 8 is written into it, too
-            return torch.cat([self.network.decode(part, return_dict=False)[0].float() for part in self._parts(raw)])
+        return torch.cat([self._in_tiles(self._decode, part, self.tile // self.factor) for part in self._parts(raw)])
 
-    @contextmanager
-    def _tiled(self, tile: int) -> Iterator[None]:
-        """Have the network work in tiles of so many pixels for a while; 0: whole frames."""
-        if not tile:
-            yield
-            return
-        before = {name: getattr(self.network, name) for name in _TILING}
-        sizes = (True, tile, tile // self.factor)
-        try:
-            for name, value in zip(_TILING, sizes, strict=True):
-                setattr(self.network, name, value)
-            yield
-        finally:
-            for name, value in before.items():
-                setattr(self.network, name, value)
+    def _decode(self, raw: Tensor) -> Tensor:
+        decoded: Tensor = self.network.decode(raw, return_dict=False)[0]
+        return decoded.float()
+
+    def _in_tiles(self, work: Callable[[Tensor], Tensor], part: Tensor, tile: int, every: int = 1) -> Tensor:
+        return in_tiles(work, part, tile, every) if tile else work(part)
 
     def _parts(self, tensor: Tensor) -> list[Tensor]:
         moved = tensor.to(self.network.device, self.network.dtype).contiguous(memory_format=torch.channels_last)
