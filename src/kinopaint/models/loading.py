@@ -18,7 +18,7 @@ from kinopaint.models.ip_adapter_file import find_image_encoder, read_ip_adapter
 from kinopaint.models.kinds import check_unet, kind_of, recommended
 from kinopaint.models.lora_file import read_lora
 from kinopaint.models.parts import PartReader, open_checkpoint
-from kinopaint.models.placement import choose_device, choose_dtype
+from kinopaint.models.placement import choose_device, choose_dtype, keep_freed_memory
 
 
 def load_model(
@@ -45,6 +45,8 @@ def load_model(
     """
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
+    if place.type == "cpu":
+        keep_freed_memory()
     additions = Additions.of(vae, lora, controlnet, ip_adapter, image_prompt)
     return _Loading(find_model(name, download=download), place, precision, download).load(str(name), additions)
 

@@ -1,10 +1,14 @@
 """Where a model works, and in which precision."""
 
+import ctypes
+from contextlib import suppress
+
 import torch
 
 from kinopaint.errors import SettingsError, did_you_mean
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt, from <malloc.h>
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -46,3 +50,15 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
             fix=did_you_mean(name, {"auto", *_DTYPES, *_SHORT}),
         )
     return _DTYPES[known]
+
+
+def keep_freed_memory() -> None:
+    """Have the C library (glibc) keep freed memory up to half a gigabyte for what is asked for next.
+
+    Else each tensor of more than 32 MB comes from the system anew, and its first touch, page by page, takes longer than
+    most of what is then done with it. `give_back_memory` still gives back what is free.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, 128 * 2**20)
+        library.mallopt(_TRIM_THRESHOLD, 512 * 2**20)
