@@ -1,10 +1,9 @@
 """Self-attention guidance (Hong et al., arXiv:2210.00939): away from a prediction that lost what attention looks at."""
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from kinopaint.engine.blur import blurred as gaussian
 from kinopaint.engine.samplers import clean_estimate, noised
 from kinopaint.engine.schedule import Step
 from kinopaint.errors import ShapeError
@@ -24,12 +23,7 @@ def blurred(latents: Float[Tensor, "frame channel height width"]) -> Float[Tenso
             f"latents of {latents.shape[-1]}x{latents.shape[-2]} cells are too small to be blurred",
             fix=f"at least {reach + 1} cells each way; use another mask_mode or a larger work size",
         )
-    taps = torch.arange(-reach, reach + 1, dtype=latents.dtype, device=latents.device)
-    kernel = torch.exp(-0.5 * (taps / SIGMA) ** 2)
-    kernel = (kernel / kernel.sum()).expand(latents.shape[1], 1, 1, -1)
-    wide = F.pad(latents, (reach, reach, reach, reach), mode="reflect")
-    rows = F.conv2d(wide, kernel, groups=latents.shape[1])
-    return F.conv2d(rows, kernel.transpose(-1, -2), groups=latents.shape[1])
+    return gaussian(latents, SIGMA, reach=reach, border="reflect")
 
 
 def degraded(latents: Latents, noise: Latents, mask: Mask, step: Step) -> Latents:
