@@ -84,8 +84,8 @@ def stylize(
     method: method="style-a-video", model="mini", lora, controlnet, ip_adapter, image_prompt, vae,
     preset="balanced", seed=0, steps, negative_prompt, start, end, every=1, fps, size="source", work_size="auto",
     shots="auto", codec="auto", quality, no_audio, device="auto", dtype="auto", memory, download, allow_damaged,
-    overwrite, resume, restart, keep_work; s_text=6.0, text_branch="joint", … A field that is not given takes the
-    model's recommended value, if it carries one, else the method's default.
+    overwrite, resume, restart, keep_work, compile; s_text=6.0, text_branch="joint", … A field that is not given takes
+    the model's recommended value, if it carries one, else the method's default.
 
     `progress` is called with dictionaries: `shots` while cuts are looked for, `start`, `progress` (both with
     frames_done, frames, eta_s), `warning`, `done`; without it warnings are Python's. Raises SettingsError,
@@ -400,7 +400,12 @@ def made_ready(job: Job, load: Load | None = None, listen: Listener = lambda eve
     ) as clip:
         cuts = kept_cuts(clip, job.shots, listen)
         loaded = load_model(
-            job.model, device=job.device, dtype=job.wanted_dtype, download=job.download, **asdict(job.additions)
+            job.model,
+            device=job.device,
+            dtype=job.wanted_dtype,
+            download=job.download,
+            compile=job.compile,
+            **asdict(job.additions),
         )
         parts = job.profile.applied(replace(loaded, seed=job.seed))
         sizes = plan_size(

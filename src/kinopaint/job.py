@@ -58,6 +58,7 @@ class Job:
     resume: bool
     restart: bool
     keep_work: bool
+    compile: bool
 
     @classmethod
     def of(
@@ -96,6 +97,7 @@ class Job:
         resume: bool = False,
         restart: bool = False,
         keep_work: bool = False,
+        compile: bool = False,
         **fields: Any,
     ) -> Job:
         """Check every setting. Raises SettingsError that names the first one that cannot be."""
@@ -131,6 +133,7 @@ class Job:
             resume=resume,
             restart=restart,
             keep_work=keep_work,
+            compile=compile,
         )
         if job.resume and job.restart:
             raise SettingsError(

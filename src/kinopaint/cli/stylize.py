@@ -65,6 +65,11 @@ def add_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     )
 
     model.add_argument(
+        "--compile",
+        action="store_true",
+        help="have torch compile the network's repeated blocks first, which pays in long runs on a GPU (default: no)",
+    )
+    model.add_argument(
         "--memory", metavar="SIZE", help="ceiling, such as 8GB, of the process or the GPU (default: what is free)"
     )
 

@@ -22,6 +22,7 @@ from kinopaint.engine.feature_cache import FeatureCache
 from kinopaint.engine.interventions import AttentionCall, FeatureCall, FeatureHook, Intervention, Site, chained
 from kinopaint.engine.schedule import Step
 from kinopaint.errors import ShapeError
+from kinopaint.models.compiling import compile_blocks
 from kinopaint.models.controlnet import Control, residuals
 from kinopaint.models.graphs import GraphedCalls
 from kinopaint.models.layers import Linear, quicken
@@ -189,6 +190,10 @@ class DiffusersBackbone:
         twin = copy.copy(self)
         twin.graphs = GraphedCalls()
         return twin
+
+    def compile(self) -> None:
+        """Compile the network's repeated blocks (see compile_blocks), for every twin of this."""
+        compile_blocks(self.unet)
 
     @contextmanager
     def adapted(self, *adapters: Lora) -> Iterator["DiffusersBackbone"]:

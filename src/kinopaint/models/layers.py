@@ -34,12 +34,16 @@ def quicken(network: nn.Module) -> None:
         module.__class__ = quicker
 
 
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear`, by oneDNN where that can be had: on the CPU, without gradients."""
-    if _ONEDNN and input.device.type == "cpu" and not torch.is_grad_enabled() and input.dtype != torch.float16:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
+    """`F.linear`, with `gelu` then that, by oneDNN where that can be had: on the CPU, without gradients; torch.compile
+    chooses on its own.
+    """
+    plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or input.dtype == torch.float16
+    if _ONEDNN and input.device.type == "cpu" and not plain:
+        after = ("gelu", [], "none") if gelu else ("none", [], "")  # "none" of gelu: no approximation of it
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, *after)
         return result
-    return F.linear(input, weight, bias)
+    return F.gelu(F.linear(input, weight, bias)) if gelu else F.linear(input, weight, bias)
 
 
 class _FrozenLinear(torch.autograd.Function):
@@ -112,7 +116,7 @@ class GatedGELU(GEGLU):
             return super().forward(hidden_states, *args, **kwargs)
         (value, gate), bias = self.proj.weight.chunk(2), self.proj.bias
         value_bias, gate_bias = (None, None) if bias is None else bias.chunk(2)
-        result = F.gelu(linear(hidden_states, gate, gate_bias))
+        result = linear(hidden_states, gate, gate_bias, gelu=True)
         return result.mul_(linear(hidden_states, value, value_bias))
 
 

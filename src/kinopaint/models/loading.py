@@ -32,6 +32,7 @@ def load_model(
     controlnet: Names = None,
     ip_adapter: Names = None,
     image_prompt: Names = None,
+    compile: bool = False,
 ) -> Components:
     """Load "mini" (the embedded model), a folder in diffusers layout, a single safetensors file, or a hub id.
 
@@ -39,16 +40,20 @@ def load_model(
     bfloat16 where the processor multiplies in it, else float32; float32 is the exact mode. A hub id is taken from the
     local cache, unless `download` allows the network. `vae` is a folder with another autoencoder, `lora` are
     `FILE[:WEIGHT]`, `controlnet` are `[HINT=]FOLDER[:WEIGHT[:START-END]]`, `ip_adapter` is `FILE[:WEIGHT]` and
-    `image_prompt` the picture for it.
+    `image_prompt` the picture for it. `compile` has torch compile the network's repeated blocks, on their first call.
     Raises ModelError, with a code of its own for each way in which a checkpoint can be wrong, and SettingsError
-    (KP-SETTING-DEVICE, KP-SETTING-DTYPE) for a device or dtype that does not exist here.
+    (KP-SETTING-DEVICE, KP-SETTING-DTYPE, KP-SETTING-COMPILE) for a device, dtype or compiler that is not here.
     """
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
     if place.type == "cpu":
         keep_freed_memory()
     additions = Additions.of(vae, lora, controlnet, ip_adapter, image_prompt)
-    return _Loading(find_model(name, download=download), place, precision, download).load(str(name), additions)
+    parts = _Loading(find_model(name, download=download), place, precision, download).load(str(name), additions)
+    if compile:
+        backbone: Any = parts.backbone
+        backbone.compile()
+    return parts
 
 
 def in_float32(parts: Components) -> Components:
