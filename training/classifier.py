@@ -21,7 +21,7 @@ class Classifier:
 
     @classmethod
     def of_shards(
-        cls, folders: list[Path], each: int, size: int, held_out: set[str], passes: int = 14, seed: int = 0
+        cls, folders: list[Path], each: int, size: int, held_out: set[str], passes: int = 10, seed: int = 0
     ) -> "Classifier":
         """Learn from at most `each` pictures of every folder; the folders are the classes.
 

@@ -2,7 +2,7 @@
 
 For every medium and mood, in `runs/judge.csv` (kind, name, figure, value):
 
-- `named`, `named_unseen`, `named_raw`, `named_generator`: share of pictures that a plain classifier (`classifier.py`,
+- `named`, `named_unseen`, `named_raw`, `named_generator`: share of pictures that a small network (`classifier.py`,
   trained on the generator's pictures) gives the right name, made from the style's own name, from free wordings
   (`free_wordings.py`), from phrasings that no caption had as the text encoder alone understands them, and by the
   generator itself;
@@ -17,7 +17,7 @@ For every medium and mood, in `runs/judge.csv` (kind, name, figure, value):
 
 Pairs of medium and mood that were kept out of training: `both`, the share of pictures nearer to the rendering in both
 than to the medium or the mood alone. `control` rows: how the scores follow `s_text` and `s_image`.
-It takes about seven minutes on one core.
+It takes about ten minutes on one core.
 """
 
 import argparse
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--shards", type=Path, default=Path("runs/shards"))
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--each", type=int, default=120, help="renderings per style to learn from")
+    parser.add_argument("--each", type=int, default=100, help="renderings per style to learn from")
     parser.add_argument("--pictures", type=int, default=6, help="held-out pictures to restyle")
     parser.add_argument("--size", type=int, default=192, help="pixels of a side")
     parser.add_argument("--steps", type=int, default=8)

@@ -21,7 +21,7 @@ COLUMNS = {
 }
 SHARES = {"named", "named_unseen", "structure", "feature", "strength_ordered", "sharpness"}
 HOW = """Measured by `python -m training.judge` on {pictures} held-out pictures at {size:.0f} px, {steps:.0f} steps,
-each frame for itself. *Named*: a plain classifier trained on the generator's pictures gives the model's the right
+each frame for itself. *Named*: a small network trained on the generator's pictures gives the model's the right
 name; *free wording*: also by words that neither captions nor lexicon have. *PSNR* and *structure kept* compare with the
 generator's rendering (structure: SSIM of lightness, relative to the photograph's own). *Feature*: what gives the medium
 its name shows (`training/features.py`). *Strength in order*: "slightly" stays nearer to the photograph than "strongly".
