@@ -18,8 +18,12 @@ BROWN = "gold-leaf decorative painting (Klimt)"  # a wooden table and a red cat 
 
 # media that the shipped model has learnt so well that two small pictures in eight steps show it
 MASTERED = (
+    "gouache painting",
+    "chalk pastel drawing",
     "pencil sketch",
-    "charcoal drawing",
+    "coloured pencil drawing",
+    "ink wash painting (sumi-e)",
+    "pen and ink drawing with cross-hatching",
     "copper engraving",
     "woodcut (linocut)",
     "ukiyo-e woodblock print",
@@ -31,6 +35,7 @@ MASTERED = (
     "blueprint",
     "neon (cyberpunk)",
     "film noir",
+    "thermal camera image",
 )
 
 
