@@ -2,10 +2,11 @@
 kernels are many and small. Results are the same up to rounding.
 """
 
+from typing import Any
+
 import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import nn
 
 from kinopaint.errors import SettingsError
 from kinopaint.models.layers import TransformerBlock
@@ -17,12 +18,13 @@ def compile_blocks(unet: UNet2DConditionModel) -> None:
     Raises SettingsError (KP-SETTING-COMPILE) where there is nothing that compiles, such as a C++ compiler.
     """
     _try_compiler(unet.device)
-    network: nn.Module = unet
+    network: Any = unet
+    eager: Any = torch.compiler.disable
     for module in network.modules():
         if isinstance(module, Attention):
-            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
-    unet._repeated_blocks = [TransformerBlock.__name__]  # diffusers looks for its own name
-    unet.compile_repeated_blocks()
+            module.forward = eager(module.forward)  # type: ignore[method-assign]
+    network._repeated_blocks = [TransformerBlock.__name__]  # diffusers looks for its own name
+    network.compile_repeated_blocks()
 
 
 def _try_compiler(device: torch.device) -> None:

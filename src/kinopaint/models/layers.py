@@ -40,7 +40,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = F
     """
     plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or input.dtype == torch.float16
     if _ONEDNN and input.device.type == "cpu" and not plain:
-        after = ("gelu", [], "none") if gelu else ("none", [], "")  # "none" of gelu: no approximation of it
+        exact = "none"  # no approximation of it
+        after: tuple[str, list[float], str] = ("gelu", [], exact) if gelu else ("none", [], "")
         result: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, *after)
         return result
     return F.gelu(F.linear(input, weight, bias)) if gelu else F.linear(input, weight, bias)
