@@ -132,7 +132,7 @@ def test_other_failures_are_not_tried_again(parts, monkeypatch):
 
 
 def test_tiles_do_for_a_small_autoencoder_of_any_number_of_channels():
-    """Where diffusers cannot put the tiles of an encoding together, the frame stays whole."""
+    """Tiles are put together to what the whole frame gives."""
     from diffusers import AutoencoderTiny
 
     from kinopaint.models.autoencoder import DiffusersAutoencoder
@@ -140,9 +140,9 @@ def test_tiles_do_for_a_small_autoencoder_of_any_number_of_channels():
     blocks = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
     layers = {"num_encoder_blocks": (1,) * 4, "num_decoder_blocks": (1,) * 4}
     whole = DiffusersAutoencoder(AutoencoderTiny(latent_channels=16, **blocks, **layers))
-    tiled = whole.sized(1, 64)
+    tiled = whole.sized(1, 128)
     with torch.no_grad():
-        frame = torch.rand(1, 3, 128, 96)
+        frame = torch.rand(1, 3, 192, 192)
         latents = whole.encode(frame)
-        assert torch.equal(tiled.encode(frame), latents)
-        assert tiled.decode(latents).shape == (1, 3, 128, 96)
+        torch.testing.assert_close(tiled.encode(frame), latents, atol=2e-3, rtol=0)
+        assert tiled.decode(latents).shape == (1, 3, 192, 192)

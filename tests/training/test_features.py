@@ -18,7 +18,6 @@ BROWN = "gold-leaf decorative painting (Klimt)"  # a wooden table and a red cat 
 
 # media that the shipped model has learnt so well that two small pictures in eight steps show it
 MASTERED = (
-    "gouache painting",
     "chalk pastel drawing",
     "pencil sketch",
     "coloured pencil drawing",
