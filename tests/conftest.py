@@ -196,9 +196,3 @@ def in_this_process(monkeypatch):
 
     monkeypatch.setattr(writer, "IsolatedSink", lambda target, final: VideoSink(target))
     monkeypatch.setattr(delivery, "scan", scan)
-
-
-@pytest.fixture(autouse=True)
-def gradients():
-    """Each test begins with gradients on, whatever generator that turned them off was left half-way by one before."""
-    torch.set_grad_enabled(True)

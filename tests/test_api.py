@@ -77,11 +77,22 @@ def test_frames_are_drawn_window_by_window(parts, method):
     assert len(drawn) <= method.windows.size + 1
 
 
+def test_gradients_stay_on_for_who_draws_the_frames(parts, method):
+    stream = kinopaint.stylize_frames(pictures(3), "oil", method=method, parts=parts)
+    next(stream)
+    assert torch.is_grad_enabled()
+    with torch.no_grad():
+        stream.close()  # whoever ends it elsewhere leaves nothing behind either
+    assert torch.is_grad_enabled()
+
+
 def test_strength_zero_gives_back_the_picture_as_the_autoencoder_sees_it(parts):
     source = pictures(1)
     unchanged = next(iter(kinopaint.stylize_frames(source, "oil", method=StyleAVideo(strength=0.0), parts=parts)))
-    raw = parts.autoencoder.encode(to_tensor(source[0])[None])
-    assert np.array_equal(unchanged, to_pictures(parts.autoencoder.decode(parts.autoencoder.scaled(raw)))[0])
+    with torch.no_grad():  # as the frames are made: layers round otherwise where gradients are wanted
+        raw = parts.autoencoder.encode(to_tensor(source[0])[None])
+        seen = to_pictures(parts.autoencoder.decode(parts.autoencoder.scaled(raw)))[0]
+    assert np.array_equal(unchanged, seen)
 
 
 def test_sides_that_do_not_fit_the_model_come_back_as_they_were(parts, method):

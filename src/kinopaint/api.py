@@ -314,6 +314,7 @@ def stylize_frames(
     return _stylize_frames(frames, words, method, parts, number)
 
 
+@torch.no_grad()  # of a generator: only while it works, not in the code that draws its frames
 def _stylize_frames(
     frames: Iterable[Picture], prompt: Prompt, method: Any, parts: Components | None, seed: int
 ) -> Iterator[Picture]:
@@ -338,9 +339,8 @@ def _stylize_frames(
             yield padded(to_tensor(picture), multiple)
 
     height, width = shape[0] + -shape[0] % multiple, shape[1] + -shape[1] % multiple
-    with torch.no_grad():
-        for done in stylize_windows(method, tensors(), Clip(height, width), prompt, parts, exact=_exact(parts)):
-            yield from to_pictures(done.frames[..., : shape[0], : shape[1]])
+    for done in stylize_windows(method, tensors(), Clip(height, width), prompt, parts, exact=_exact(parts)):
+        yield from to_pictures(done.frames[..., : shape[0], : shape[1]])
 
 
 def _check_picture(picture: Any, shape: tuple[int, ...], index: int) -> None:
@@ -422,6 +422,7 @@ def made_ready(job: Job, load: Load | None = None, listen: Listener = lambda eve
         yield Ready(job, clip, under(load, parts), method, sizes, cuts, found.peak(load, together))
 
 
+@torch.no_grad()
 def painted_windows(
     ready: Ready,
     frames: Iterable[Frame],
@@ -434,19 +435,18 @@ def painted_windows(
     """The windows of these source frames, painted at the padded work size, from window `resume_at` on."""
     width, height = ready.sizes.padded
     shape = Clip(height, width, count or ready.clip.expected_frames, ready.cuts)
-    with torch.no_grad():
-        yield from stylize_windows(
-            ready.method,
-            (to_tensor(ready.sizes.prepare(frame.image)) for frame in frames),
-            shape,
-            ready.prompt,
-            ready.parts,
-            on_progress=on_progress,
-            exact=_exact(ready.parts),
-            resume_at=resume_at,
-            carry=carry,
-            frugal=True,
-        )
+    yield from stylize_windows(
+        ready.method,
+        (to_tensor(ready.sizes.prepare(frame.image)) for frame in frames),
+        shape,
+        ready.prompt,
+        ready.parts,
+        on_progress=on_progress,
+        exact=_exact(ready.parts),
+        resume_at=resume_at,
+        carry=carry,
+        frugal=True,
+    )
 
 
 def _exact(parts: Components) -> Callable[[], Components] | None:
