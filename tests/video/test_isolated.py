@@ -144,10 +144,11 @@ def _slowed():
 
 
 @linux
-def test_too_much_memory_is_an_error(tmp_path):
+@pytest.mark.parametrize("mebibytes", [400, 430])  # now the picture finds no room, now the decoder's threads
+def test_too_much_memory_is_an_error(tmp_path, mebibytes):
     clip = make_clip(tmp_path / "a.mkv", size=(4096, 4096), times=[0], codec="ffv1", planes=[16, 128, 128])
     with pytest.raises(InputError, match=r"more than 0\.4 GiB of memory") as caught:
-        list(open_clip(clip, limits=Limits(memory=430 * 2**20)))
+        list(open_clip(clip, limits=Limits(memory=mebibytes * 2**20)))
     assert caught.value.code == "KP-INPUT-LIMIT"
 
 

@@ -134,13 +134,21 @@ def open_container(path: Path, limits: Limits | None = None) -> InputContainer:
             "KP-INPUT-NAME", "the file name is not valid Unicode", where=ascii(str(path)), fix="rename the file"
         ) from None
     except (av.FFmpegError, OSError) as error:
-        if isinstance(error, MemoryError):  # says nothing about the file
-            raise
+        if short_of_memory(error):  # says nothing about the file
+            raise MemoryError from None
         if cut := find_cut(path):
             raise truncated(path, cut.found, rest=False) from None
         if container_by_magic(head) or isinstance(error, EOFError):
             raise damaged(path, f"it looks like a video but cannot be opened ({error.strerror})", rest=False) from None
         raise not_video(path, "unknown data") from None
+
+
+def short_of_memory(error: Exception) -> bool:
+    """Whether a decoder failed for want of memory: it says so, or its threads found no room for their stacks.
+
+    Only the start of threads ends in EAGAIN here: a decoder that wants its pictures taken first is never given more.
+    """
+    return isinstance(error, (MemoryError, BlockingIOError))
 
 
 def not_video(path: str | PathLike[str], kind: str) -> InputError:

@@ -31,6 +31,7 @@ from kinopaint.video.opening import (
     find_cut,
     not_video,
     open_container,
+    short_of_memory,
     shown,
     truncated,
 )
@@ -275,7 +276,7 @@ class _Packets:
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            if isinstance(error, MemoryError):
+            if short_of_memory(error):
                 raise MemoryError from None  # while a packet of an impossible size is damage
             return
         if frames:

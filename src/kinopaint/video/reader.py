@@ -21,7 +21,7 @@ from kinopaint.video.color import ToRgb, color_tags
 from kinopaint.video.deinterlace import deinterlaced
 from kinopaint.video.frame import Frame, Image
 from kinopaint.video.limits import Guard, Limits
-from kinopaint.video.opening import check_source, damaged, find_cut, open_container, shown, truncated
+from kinopaint.video.opening import check_source, damaged, find_cut, open_container, short_of_memory, shown, truncated
 from kinopaint.video.probe import ClipInfo, codes_alpha, orientation, scan
 from kinopaint.video.sequence import FORMAT as SEQUENCE
 from kinopaint.video.sequence import ImageSequence, find_sequence
@@ -191,7 +191,7 @@ class FileReader(ClipReader):
                         if isinstance(error, EOFError):  # a flush after the end
                             continue
                         if not self.allow_damaged:
-                            if isinstance(error, MemoryError):
+                            if short_of_memory(error):
                                 raise MemoryError from None
                             place = "at its start" if moment is None else f"after {float(moment):.3f} s"
                             raise damaged(self.info.path, f"decoding fails ({error.strerror})", f", {place}") from None
