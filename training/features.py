@@ -183,14 +183,14 @@ IRON_RAMP = np.stack([np.interp(np.linspace(0, 6, 40), np.arange(7), IRON[:, c])
 NEAR_DIAGONAL = (0.75 * DIAGONAL, 1.3 * DIAGONAL)
 CROSSED = partial(hatched, degrees=(45, -45), periods=NEAR_DIAGONAL, spread=18)
 RISING, FALLING = (partial(hatched, degrees=(angle,), periods=NEAR_DIAGONAL) for angle in (-45, 45))
-SLANTING = partial(hatched, degrees=(-27,), periods=(11, 19))
+LEVEL = partial(hatched, degrees=(0,), periods=(12, 20))
 FEATURES: dict[str, Feature] = {
-    "oil painting": Feature("brush strokes along the forms", ((strokes, 0.58), (texture, 1.2), (busy, -0.22))),
+    "oil painting": Feature("bristles along the diagonals of the forms", ((CROSSED, 0.15), (repeats, 0.2))),
     "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.9),)),
     "watercolor painting": Feature("paper shines through and shows its grain", ((paper, 0.03), (texture, 2.2))),
     "gouache painting": Feature("flat matte areas without black", ((flat, 0.34), (no_black, 20))),
     "chalk pastel drawing": Feature("strokes at 45 degrees on toned paper", ((FALLING, 0.5),)),
-    "wax crayon drawing": Feature("broad strokes aslant, 14 px apart", ((SLANTING, 0.2), (texture, 2.4))),
+    "wax crayon drawing": Feature("broad level scribble, 16 px apart", ((LEVEL, 0.2), (repeats, 0.15))),
     "pencil sketch": Feature("grey lines and hatching", ((grey, -4), (dark_lines, 0.03), (texture, 3.5))),
     "coloured pencil drawing": Feature("hatching at 45 degrees with paper between", ((RISING, 0.4), (texture, 3.5))),
     "charcoal drawing": Feature("grain and smudge without colour", ((grey, -10), (texture, 2.4))),
@@ -201,14 +201,14 @@ FEATURES: dict[str, Feature] = {
     "copper engraving": Feature(
         "parallel lines that swell with the tone", ((CROSSED, 0.38), (dark_lines, 0.055), (light_lines, 0.055))
     ),
-    "woodcut (linocut)": Feature("black and paper, nothing between", ((two_tone, 0.8),)),
+    "woodcut (linocut)": Feature("black and paper, parallel cuts", ((two_tone, 0.8), (repeats, 0.15))),
     "ukiyo-e woodblock print": Feature(
         "a dozen pigments", ((partial(near_palette, palette=PIGMENTS), 0.42), (strokes, 0.56))
     ),
     "comic book": Feature("ink lines and dots every 11 px", ((dark_lines, 0.03), (repeats, 0.11))),
     "anime (cel shading)": Feature("flat cels with fine lines", ((flat, 0.25), (dark_lines, 0.008), (two_tone, 0.2))),
     "pop art with halftone dots": Feature("dots every 11 px, at 45 degrees", ((repeats, 0.13), (two_tone, 0.4))),
-    "pointillist painting": Feature("dots of other hues side by side", ((broken, 7.5), (repeats, 0.4))),
+    "pointillist painting": Feature("dots of other hues side by side", ((broken, 9.0), (repeats, 0.22))),
     "impressionist painting": Feature("rows of dabs of broken colour", ((broken, 4.0), (repeats, 0.4))),
     "swirling post-impressionist painting (van Gogh)": Feature(
         "long strokes everywhere", ((strokes, 0.68), (broken, 3.8))
@@ -218,7 +218,7 @@ FEATURES: dict[str, Feature] = {
     "mosaic of tiles": Feature("dark joints between small tiles", ((partial(dark_lines, width=5, depth=12), 0.15),)),
     "stained glass window": Feature("black lead lines", ((partial(dark_lines, width=9, depth=20), 0.14),)),
     "pixel art": Feature("squares of 8 px", ((blocks, 0.3),)),
-    "low-poly render": Feature("flat facets", ((flat, 0.4),)),
+    "low-poly render": Feature("flat facets on a lattice of 16 px", ((flat, 0.35), (repeats, 0.2))),
     "paper cut-out": Feature("few papers, with fibres", ((few_colours, 0.92), (texture, 1.1))),
     "cross-stitch embroidery": Feature("a cross in every cell of 12 px", ((partial(repeats, period=12), 0.2),)),
     "chalkboard drawing": Feature("light chalk strokes on a dark board", ((light_lines, 0.045), (grey, -14))),

@@ -18,6 +18,9 @@ BROWN = "gold-leaf decorative painting (Klimt)"  # a wooden table and a red cat 
 
 # media that the shipped model has learnt so well that two small pictures in eight steps show it
 MASTERED = (
+    "oil painting",
+    "wax crayon drawing",
+    "charcoal drawing",
     "chalk pastel drawing",
     "pencil sketch",
     "coloured pencil drawing",

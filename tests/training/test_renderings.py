@@ -44,11 +44,18 @@ def test_noise_stays_on_the_canvas_when_the_picture_grows(photograph, paintings)
     assert np.array_equal(Noise(3, (96, 128)).white("paper"), Noise(3, (200, 300)).white("paper")[:96, :128])
 
 
-@pytest.mark.parametrize("size", [9.6, 14.35, 95.5])
+@pytest.mark.parametrize("size", [9, 14, 95])
 def test_triangles_fill_the_picture_when_the_last_cells_hold_no_pixel(photograph, size):
     facets, _, _ = triangles(photograph, size)
     assert np.isfinite(facets).all()
     assert np.abs(facets.mean((0, 1)) - photograph.mean((0, 1))).max() < 0.02
+
+
+def test_triangles_of_an_even_picture_are_the_halves_of_the_squares():
+    _, _, upper = triangles(np.full((64, 80, 3), 0.5, np.float32), TWO_CELLS)
+    y, x = np.mgrid[:64, :80] % TWO_CELLS
+    beside = (np.abs(x + y - TWO_CELLS) > 2) & (x > 1) & (y > 1)  # borders belong to whichever was drawn last
+    assert np.array_equal(upper[beside], (x + y < TWO_CELLS)[beside])
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -10,7 +10,6 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from scipy.spatial import Delaunay
 
 Array = np.ndarray
 
@@ -469,39 +468,35 @@ class Source:
         return image
 
 
-def triangles(rgb: Array, size: float) -> tuple[Array, Array, Array]:
-    """Delaunay triangles of a lattice of `size`, odd rows half a step aside, its vertices pulled to strong edges.
+def triangles(rgb: Array, size: int) -> tuple[Array, Array, Array]:
+    """Two triangles to each square of a lattice of `size`, its vertices pulled to strong edges.
 
     Returns the mean colour of each pixel's triangle, the slope of the lightness within it as an RGB-sized normal
-    (x, y, 0), and a number in [0, 1] that hangs on the triangle's place.
+    (x, y, 0), and 1 where the triangle is the upper one of its square, else 0.
     """
     rows, cols = rgb.shape[:2]
     light = lightness(rgb)
     strength = structure(rgb, 1.5, 6.0).detail
     x, y = grid(light.shape)
-    ny, nx = int((rows - 1) // size) + 1, int((cols - 1) // size) + 1  # rounded up, some cell could hold no pixel
-    place = ((y // size).astype(np.int32) * nx + (x // size).astype(np.int32)).ravel()
+    ny, nx = -(-rows // size) + 1, -(-cols // size) + 1
+    place = (((y + size // 2) // size).astype(np.int32) * nx + ((x + size // 2) // size).astype(np.int32)).ravel()
     weight = (strength.ravel() + 1e-3) ** 6
-    total = np.bincount(place, weight, nx * ny)
+    total = np.maximum(np.bincount(place, weight, nx * ny), 1e-30)
     edge = np.stack([np.bincount(place, weight * a.ravel(), nx * ny) / total for a in (x, y)], -1)
     strongest = np.zeros(nx * ny, np.float32)
     np.maximum.at(strongest, place, strength.ravel())
     gy, gx = np.mgrid[:ny, :nx]
-    spot = np.stack([(gx + 0.25 + 0.5 * (gy % 2)) * size, (gy + 0.5) * size], -1).reshape(-1, 2)
-    pull = smoothstep(2, 6, strongest)[:, None]
-    points = np.clip(spot * (1 - pull) + edge * pull, 0, (cols - 1, rows - 1))
-    rim = np.arange(0, 1.001, 1 / max(nx, ny))
-    frame = [(a * (cols - 1), b) for a in rim for b in (0, rows - 1)] + [
-        (b, a * (rows - 1)) for a in rim for b in (0, cols - 1)
-    ]
-    vertices = np.concatenate([points, np.array(frame)])
-    corners = vertices[Delaunay(vertices).simplices]
+    spot = np.stack([gx * size, gy * size], -1).reshape(-1, 2)
+    inner = ((gx > 0) & (gx < nx - 1) & (gy > 0) & (gy < ny - 1)).reshape(-1)
+    pull = (0.7 * smoothstep(3, 8, strongest) * inner)[:, None]
+    points = spot * (1 - pull) + edge * pull
+    first = (gy * nx + gx)[:-1, :-1].ravel()
+    upper, lower = (first[:, None] + np.array(c) for c in ((0, 1, nx), (1, nx, nx + 1)))
     index = np.zeros((rows, cols), np.int32)
-    for i, corner in enumerate(corners, 1):
+    for i, corner in enumerate(points[np.concatenate([upper, lower])]):
         cv2.fillConvexPoly(index, np.round(corner * 16).astype(np.int32), i, cv2.LINE_8, 4)
-    count = len(corners) + 1
+    count = len(upper) + len(lower)
     soft = blur(light, 2.5)
     slope = np.dstack([cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1), np.zeros_like(soft)])
-    centre = cell_means(np.dstack([x, y, x]), index, count)
-    hashed = np.abs(np.sin(centre[:, 0] * 12.9898 + centre[:, 1] * 78.233) * 43758.5453) % 1
-    return cell_means(rgb, index, count)[index], cell_means(slope, index, count)[index] * 4, hashed[index]
+    over = (index < len(upper)).astype(np.float32)
+    return cell_means(rgb, index, count)[index], cell_means(slope, index, count)[index] * 4, over

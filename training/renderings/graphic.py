@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from training.renderings.blocks import (
+    TWO_CELLS,
     Array,
     Source,
     blur,
@@ -30,9 +31,9 @@ Paintings = dict[str, list[Array]]
 
 @medium("low-poly render")
 def low_poly(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    facets, normals, place = triangles(with_chroma(source.rgb, 1.45), 16)
+    facets, normals, upper = triangles(with_chroma(source.rgb, 1.45), TWO_CELLS)
     lab = to_lab(facets)
-    lab[..., 0] += 20 * np.clip(normals @ colour(-0.5, -0.6, 0.0), -1, 1) + 5 * (2 * place - 1)
+    lab[..., 0] += 20 * np.clip(normals @ colour(-0.5, -0.6, 0.0), -1, 1) + 4.5 * (2 * upper - 1)
     return to_rgb(lab)
 
 

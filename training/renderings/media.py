@@ -43,18 +43,16 @@ from training.renderings.registry import adjusted, colour, medium, mix
 
 @medium("oil painting")
 def oil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    rich = with_chroma(source.rgb, 1.25)
-    ground = kuwahara(rich, 4.5, source.direction)
-    angle = structure(source.rgb, 3.5, 20.0).angle
-    canvas, height = ground, np.full(ground.shape[:2], 90, np.float32)
-    for spec, pixels in (
-        (Pass(12, 46, 13, tolerance=0.18, regular=True), ground),
-        (Pass(6, 20, 6, tolerance=0.12, only_detail=(4, 9), regular=True), ground),
-        (Pass(3, 8, 3, tolerance=0.10, only_detail=(7, 13), regular=True), rich),
-    ):
-        canvas, height = paint(canvas, height, pixels, angle, source.detail, spec, source.noise, "oil")
-    canvas = mix(streaked(canvas, height, angle, (7, 0, 3)), kuwahara(rich, 2.2, source.direction), 0.15)
-    return relief(canvas, blur(height, 0.8) / 255 * 4.5, 0.5, 0.14)
+    lab = to_lab(kuwahara(with_chroma(source.rgb, 1.35), 3.5, source.direction))
+    light = local_contrast(lab[..., 0] / 100, 0.25)
+    lab[..., 0] = 100 * light**1.1
+    # bristles rise or fall with the nearest diagonal of the form, so that strokes turn with the picture
+    rising = smoothstep(-0.35, 0.35, blur(np.sin(2 * structure(source.rgb, 3.5, 20.0).angle), 2))
+    up, down = (diagonal(light.shape, sign) / np.float32(2**0.5) for sign in (1, -1))
+    stroke = up + rising * (down - up)
+    lab[..., 0] = 0.94 * lab[..., 0] + 5 * stroke * (0.4 + 0.6 * smoothstep(0.05, 0.35, light))
+    lab[..., 2] += 4 * stroke + 5  # a warm varnish
+    return relief(to_rgb(lab), 0.6 * stroke, 0.5, 0.15)
 
 
 def streaked(rgb: Array, height: Array, angle: Array, change: tuple[float, float, float]) -> Array:
@@ -164,7 +162,7 @@ def charcoal(source: Source, draw: np.random.Generator, paintings: dict[str, lis
 @medium("ink wash painting (sumi-e)")
 def ink_wash(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     noise = source.noise
-    soft = displaced(source.rgb, noise.displacement("bleed", 4.4))
+    soft = displaced(source.rgb, noise.displacement("bleed", 2.0))
     direction = structure(soft, 3.5, 16)
     image = kuwahara(kuwahara(kuwahara(soft, 6, direction), 6, direction), 4, direction)
     light = np.clip(lightness(image) ** 0.85 / 0.72, 0, 1)
@@ -233,8 +231,7 @@ def woodcut(source: Source, draw: np.random.Generator, paintings: dict[str, list
     image = source.simplified(4, 3)
     light = local_contrast(lightness(image) ** 0.8, 0.45)
     tone = 2.9 * (light - 0.44)
-    groove = noise.strokes("groove", source.angle, 18, 1.25)
-    value = tone + 0.62 * groove * np.exp(-((tone / 0.95) ** 2))
+    value = tone + 0.62 * diagonal(tone.shape, -1) * np.exp(-((tone / 0.95) ** 2))  # parallel cuts of the gouge
     ink = 1 - smoothstep(-0.14, 0.14, value)
     ink = np.maximum(ink, lines(source.light, source.angle, 1.6, 0.968, 45))
     ink = smoothstep(0.38, 0.62, blur(ink, 0.75))
@@ -386,18 +383,17 @@ def pointillist(source: Source, draw: np.random.Generator, paintings: dict[str, 
     x, y = grid(source.light.shape)
     soft = blur(lab, 1.5)
 
-    # large dots, by turns warm and cool, in every other corner of the cells, small ones in the corners between
-    def dots(base: Array, aside: int, radius: float, turned: float) -> tuple[Array, Array]:
-        p, q = np.round((x - aside + y) / TWO_CELLS), np.round((x - aside - y) / TWO_CELLS)
-        u, v = 8 * (p + q) + aside, 8 * (p - q)
-        warmth = turned * np.where((p + q) % 2 == 0, 1, -1)[..., None]
-        dot = sample(soft, u, v) + warmth * np.array([0, 16, 22], np.float32)
+    # a large dot in the middle of every other cell, a small one of the opposite hue in the cells between
+    def dots(base: Array, aside: int, radius: float, warmth: float) -> tuple[Array, Array]:
+        p, q = np.round((x - 4 - aside + y - 4) / TWO_CELLS), np.round((x - aside - y) / TWO_CELLS)
+        u, v = 8 * (p + q) + 4 + aside, 8 * (p - q) + 4
+        dot = sample(soft, u, v) + warmth * np.array([0.2, 14, 20], np.float32)
         inside = smoothstep(0.9, -0.9, np.hypot(x - u, y - v) - np.float32(radius))
         return mix(base, to_rgb(dot.astype(np.float32)), inside), inside
 
     out = mix(to_rgb(blur(lab, 3)), colour(0.95, 0.92, 0.82), 0.6)
-    out, small = dots(out, 8, 3.4, 0.0)
-    out, large = dots(out, 0, 4.8, 1.0)
+    out, small = dots(out, 8, 4.2, -1.0)
+    out, large = dots(out, 0, 5.4, 1.0)
     return relief(out, 2 * blur(np.maximum(small, large), 0.8), 0.2, 0.02)
 
 

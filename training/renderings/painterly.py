@@ -101,9 +101,9 @@ def wax_crayon(source: Source, draw: np.random.Generator, paintings: Paintings) 
     tone = 1 - source.light
     paper = noise.cold_press()
     out = np.broadcast_to(colour(0.985, 0.98, 0.96), pigment.shape)
-    x, y = grid(tone.shape)  # broad strokes, two cells apart, not quite straight
-    strokes = 2**0.5 * np.cos((0.5 * x + y + 1.5 * noise.smooth("hand", 20)) * np.float32(2 * np.pi / TWO_CELLS))
-    cover = smoothstep(-0.9, 0.7, strokes + 0.45 * paper + 3 * (tone - 0.1))
+    x, y = (a * np.float32(2 * np.pi / TWO_CELLS) for a in grid(tone.shape))
+    strokes = 2**0.5 * np.cos(y + 0.9 * np.sin(x))  # broad level scribble, two cells apart and as long a wave
+    cover = smoothstep(-0.9, 0.7, strokes + 0.45 * paper + 3.2 * (tone + 0.02))
     out = out * (1 - 0.92 * cover[..., None] * (1 - pigment))
     shift = noise.displacement("hand", 4.4)
     soft = displaced(kuwahara(source.rgb, 3, source.direction), shift)
