@@ -12,9 +12,10 @@ def tensors():
     return [torch.randn(2, 3, 4, count, 8, generator=generator) for count in (7, 5, 5)]
 
 
-@pytest.mark.parametrize("scores", [1, 8, 40, 2**20])
+@pytest.mark.parametrize("scores", [1, 8, 40, 2**20, None])
 def test_half_precision_in_blocks_is_attention(tensors, scores, monkeypatch):
-    """Blocks of some rows, of one head, of several heads, and everything at once."""
+    """Blocks of some rows, of one head, of several heads, everything at once, and torch's own kernel."""
+    monkeypatch.setattr(module, "_EXPLICIT", scores is not None)
     monkeypatch.setattr(module, "_SCORES", scores)
     query, key, value = (tensor.bfloat16() for tensor in tensors)
     with torch.no_grad():

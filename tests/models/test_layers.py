@@ -75,6 +75,38 @@ def test_weights_that_change_are_seen(pair):
         assert torch.allclose(run(stock), run(quick), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("build", [{"padding": 1}, {"padding": 1, "stride": 2}, {"padding": "same", "dilation": 2}])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("added", [None, torch.channels_last, torch.contiguous_format])
+def test_a_convolution_with_sum_and_activation_is_the_three_in_turn(dtype, build, relu, added):
+    layer = torch.nn.Conv2d(8, 8, 3, **build).to(dtype)
+    image = torch.randn(2, 8, 6, 10, generator=torch.Generator().manual_seed(0)).to(dtype)
+    image = image.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        bias = layer.bias + 1
+        expected = F.conv2d(image.float(), layer.weight.float(), None, *(layer.stride, layer.padding, layer.dilation))
+        expected = expected + bias.float()[:, None, None]
+        other = None if added is None else torch.randn_like(expected).to(dtype).contiguous(memory_format=added)
+        kept = None if other is None else other.clone()
+        expected = expected if other is None else expected + other.float()
+        found = layers.convolution(image, layer, bias, added=other, relu=relu)
+    assert torch.allclose(
+        found.float(), expected.relu() if relu else expected, atol=1e-5 if dtype is torch.float32 else 0.05
+    )
+    assert other is None or torch.equal(other, kept), "what is added stays as it is"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_linear_layer_times_a_factor(dtype):
+    layer = torch.nn.Linear(8, 16).to(dtype)
+    tokens, factor = (torch.randn(2, 5, n, generator=torch.Generator().manual_seed(n)).to(dtype) for n in (8, 16))
+    with torch.no_grad():
+        found = layers.linear_times(tokens, layer.weight, layer.bias, factor)
+    expected = F.linear(tokens.float(), layer.weight.float(), layer.bias.float()) * factor.float()
+    assert torch.allclose(found.float(), expected, atol=1e-5 if dtype is torch.float32 else 0.05)
+
+
 def test_a_3x3_kernel_on_doubled_cells_is_four_2x2_kernels():
     image, weight = torch.randn(1, 3, 4, 5), torch.randn(2, 3, 3, 3)
     expected = F.conv2d(F.interpolate(image, scale_factor=2.0), weight, padding=1)

@@ -4,7 +4,8 @@
 built in a way that Stable Diffusion is not, run diffusers' own forward. What is saved: on the CPU, linear layers and
 1 × 1 convolutions go to oneDNN, which in fp32 is twice as quick as MKL on processors not Intel's; the memory layout
 stays channels-last from end to end, where diffusers' transformer goes back and forth; the shift of the time step joins
-a convolution's bias; a convolution after doubling works on the small map; sums and activations are made in place.
+a convolution's bias; a convolution after doubling works on the small map; sums and activations are made in place,
+or by the layer before them.
 """
 
 from typing import Any, cast
@@ -17,12 +18,16 @@ from diffusers.models.autoencoders.vae import DecoderTiny
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from kinopaint.models.tiny_decoder import TinyDecoder
 
 _ONEDNN: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_KINDS = (
+    {torch.float32, torch.bfloat16} if _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported() else {torch.float32}
+)
 
 
 def quicken(network: nn.Module) -> None:
@@ -34,17 +39,47 @@ def quicken(network: nn.Module) -> None:
         module.__class__ = quicker
 
 
+def _by_onednn(input: Tensor) -> bool:
+    """Whether oneDNN's own layers can be had: on the CPU, without gradients; torch.compile chooses on its own."""
+    free = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    return _ONEDNN and free and input.device.type == "cpu" and input.dtype in _KINDS
+
+
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
-    """`F.linear`, with `gelu` then that, by oneDNN where that can be had: on the CPU, without gradients; torch.compile
-    chooses on its own.
-    """
-    plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or input.dtype == torch.float16
-    if _ONEDNN and input.device.type == "cpu" and not plain:
+    """`F.linear`, with `gelu` then that, by oneDNN where that can be had."""
+    if _by_onednn(input):
         exact = "none"  # no approximation of it
         after: tuple[str, list[float], str] = ("gelu", [], exact) if gelu else ("none", [], "")
         result: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, *after)
         return result
     return F.gelu(F.linear(input, weight, bias)) if gelu else F.linear(input, weight, bias)
+
+
+def linear_times(input: Tensor, weight: Tensor, bias: Tensor | None, factor: Tensor) -> Tensor:
+    """`F.linear`, times `factor`, which is as large as its result."""
+    if _by_onednn(input):
+        result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(input, factor, weight, bias, "mul")
+        return result
+    return F.linear(input, weight, bias).mul_(factor)
+
+
+def convolution(
+    input: Tensor, layer: nn.Conv2d, bias: Tensor | None, *, added: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """What `layer` with this bias makes of `input`, plus `added`, then with `relu` only what is positive."""
+    plain = layer.padding_mode != "zeros" or isinstance(layer.padding, str)
+    strewn = added is not None and not added.is_contiguous(memory_format=torch.channels_last)
+    if plain or strewn or not _by_onednn(input):
+        result = layer._conv_forward(input, layer.weight, bias)
+        result = result if added is None else result.add_(added)
+        return F.relu(result, inplace=True) if relu else result
+    shape = (layer.padding, layer.stride, layer.dilation, layer.groups)
+    one_kernel = torch.ops.mkldnn._convolution_pointwise
+    if added is None:
+        fused: Tensor = one_kernel(input, layer.weight, bias, *shape, "relu" if relu else "none", [], "")
+        return fused
+    fused = one_kernel.binary(input, added, layer.weight, bias, *shape, "add", None, "relu" if relu else None, [], None)
+    return fused
 
 
 class _FrozenLinear(torch.autograd.Function):
@@ -117,8 +152,7 @@ class GatedGELU(GEGLU):
             return super().forward(hidden_states, *args, **kwargs)
         (value, gate), bias = self.proj.weight.chunk(2), self.proj.bias
         value_bias, gate_bias = (None, None) if bias is None else bias.chunk(2)
-        result = linear(hidden_states, gate, gate_bias, gelu=True)
-        return result.mul_(linear(hidden_states, value, value_bias))
+        return linear_times(hidden_states, value, value_bias, linear(hidden_states, gate, gate_bias, gelu=True))
 
 
 class Upsample(Upsample2D):
@@ -180,6 +214,7 @@ class Resnet(ResnetBlock2D):
             and not (self.up or self.down or self.skip_time_act)
             and isinstance(self.nonlinearity, nn.SiLU)
             and type(self.conv1) is nn.Conv2d
+            and type(self.conv2) is nn.Conv2d
         )
         if torch.is_grad_enabled() or not usual or args or kwargs:
             return super().forward(input_tensor, cast("Tensor", temb), *args, **kwargs)
@@ -190,12 +225,25 @@ class Resnet(ResnetBlock2D):
             shift = self.time_emb_proj(F.silu(temb))
             if len(shift) == 1:
                 bias = shift[0] if self.conv1.bias is None else self.conv1.bias + shift[0]
-                hidden = F.conv2d(hidden, self.conv1.weight, bias, self.conv1.stride, self.conv1.padding)
+                hidden = convolution(hidden, self.conv1, bias)
             else:
                 hidden = self.conv1(hidden).add_(shift[..., None, None])
-        hidden = self.conv2(F.silu(self.norm2(hidden), inplace=True))
-        result: Tensor = hidden.add_(input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor))
-        return result
+        past = input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor)
+        return convolution(F.silu(self.norm2(hidden), inplace=True), self.conv2, self.conv2.bias, added=past)
+
+
+class TinyBlock(AutoencoderTinyBlock):
+    """Convolutions with their activation, and the last with the sum, in one go."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts: Any = self.conv
+        first, middle, last = parts[0], parts[2], parts[4]
+        usual = isinstance(self.fuse, nn.ReLU) and all(isinstance(parts[i], nn.ReLU) for i in (1, 3))
+        if torch.is_grad_enabled() or not usual or any(type(c) is not nn.Conv2d for c in (first, middle, last)):
+            result: Tensor = super().forward(x)
+            return result
+        hidden = convolution(convolution(x, first, first.bias, relu=True), middle, middle.bias, relu=True)
+        return convolution(hidden, last, last.bias, added=self.skip(x), relu=True)
 
 
 class TransformerBlock(BasicTransformerBlock):
@@ -279,6 +327,7 @@ _QUICKER: dict[type[nn.Module], type[nn.Module]] = {
     nn.GroupNorm: GroupNorm,
     GEGLU: GatedGELU,
     ResnetBlock2D: Resnet,
+    AutoencoderTinyBlock: TinyBlock,
     Upsample2D: Upsample,
     BasicTransformerBlock: TransformerBlock,
     Transformer2DModel: Transformer,
