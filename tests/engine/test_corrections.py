@@ -52,6 +52,13 @@ def test_gradient_equals_finite_differences(through, network, loss):
         assert abs(float(slope - found[place])) < 1e-8 + 1e-5 * abs(float(slope))
 
 
+def test_a_small_gradient_survives_half_precision():
+    """The smallest number of float16 is 6e-8; slopes of a mean over the pixels of a large frame get there."""
+    small = lambda clean: (1e-4 * (1e-4 * clean.half())).float().sum((1, 2, 3))  # noqa: E731
+    found = gradient_of(small, lambda z, step: z * 0)(torch.randn(SHAPE), STEP)
+    assert torch.allclose(found, torch.full(SHAPE, 1e-8 / STEP.alpha), rtol=0.02)
+
+
 def test_frames_do_not_mix_in_the_gradient(network, loss):
     latents = torch.randn(SHAPE).double()
     other = latents.clone()

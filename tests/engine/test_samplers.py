@@ -105,6 +105,16 @@ def test_hooks_act_on_both_sides_of_a_second_order_step():
     assert seen == [(side, index) for index in range(3) for side in ("before", "after")]
 
 
+def test_dpmpp_2m_passes_steps_that_do_not_move():
+    """All thousand leading steps with an offset: the offset finds no timestep above the first, which comes twice."""
+    config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    steps = NoiseSchedule.from_config(config).listed_steps(1000, spacing="leading")
+    assert steps[0].alpha == steps[1].alpha
+    clean, noise = torch.randn(2, 1, 4, 3, 3)
+    result = sample_dpmpp_2m(lambda latents, step: noise, noised(clean, noise, steps[0]), steps)
+    assert torch.allclose(result, clean, atol=1e-3)
+
+
 def test_the_clean_estimate_is_the_same_in_both_kinds_of_units():
     """T25: Euler schedulers divide by alpha: z / alpha - (sigma / alpha) noise."""
     latents, noise = torch.randn(2, 3, 4, 5, 6)
@@ -127,6 +137,23 @@ def test_listed_steps_are_those_of_the_euler_scheduler(spacing):
     assert ratios == pytest.approx(theirs.sigmas.tolist(), rel=1e-4)
     assert all(step.next_sigma == after.sigma for step, after in pairwise(ours))
     assert len(SCHEDULE.listed_steps(10, 0.35)) == 3
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+def test_whole_listed_steps_are_those_of_the_ddpm_scheduler(spacing):
+    from diffusers import DDPMScheduler
+
+    theirs = DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, timestep_spacing=spacing
+    )
+    theirs.set_timesteps(13)
+    ours = SCHEDULE.listed_steps(13, spacing=spacing, whole=True)
+    assert [step.timestep for step in ours] == theirs.timesteps.tolist()
+    for step in ours[::4]:
+        latents, noise = torch.randn(2, 2, 4, 5, 6)
+        expected = theirs.step(noise, int(step.timestep), latents, generator=torch.Generator().manual_seed(1))
+        fresh = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1)) * (step.timestep > 0)
+        assert torch.allclose(ddpm_step(latents, noise, step, fresh), expected.prev_sample, atol=1e-4)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

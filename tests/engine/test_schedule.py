@@ -135,6 +135,10 @@ def test_impossible_counts_are_refused(count):
         ({"beta_schedule": "cubic"}, "beta schedule 'cubic' is unknown"),
         ({"beta_schedule": "linear", "beta_end": 3}, "do not lie between 0 and 1"),
         ({"num_train_timesteps": "many"}, "cannot be built"),
+        ({"num_train_timesteps": -5}, "cannot be built"),
+        ({"num_train_timesteps": float("inf")}, "cannot be built"),
+        ({"steps_offset": float("inf")}, "cannot be built"),
+        ({"trained_betas": [[0.1]]}, "are no list of numbers"),
         ({"thresholding": True}, "thresholding"),
     ],
 )

@@ -37,6 +37,23 @@ def test_outside_reads_as_zero_and_inside_tells():
     assert not within[..., 86:].any()
 
 
+def test_outside_a_single_row_or_column_reads_as_zero():  # where the centres of the first and last pixel are one
+    for size, move in (((1, 9), (0, 1)), ((9, 1), (1, 0)), ((1, 1), (-1, 0))):
+        image = torch.ones(1, 1, *size)
+        assert not warp(image, constant_flow(*move, *size)).any()
+        half = warp(image, constant_flow(*(part / 4 for part in move), *size))
+        assert torch.allclose(half, torch.full_like(half, 0.75))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_place_does_not_depend_on_the_precision_of_the_image(dtype):
+    image = torch.rand(1, 3, 8, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
+    moved = warp(image, constant_flow(7, -2, 8, 300))
+    assert moved.dtype == dtype
+    error = (moved[..., 2:, :-7].double() - image[..., :-2, 7:].double()).abs().max()
+    assert error <= 2 * torch.finfo(dtype).eps + 1e-4
+
+
 def test_brute_force_bilinear():
     random = np.random.default_rng(1)
     image, flow = random.random((5, 6)), random.uniform(-2, 2, (2, 5, 6))

@@ -76,8 +76,10 @@ def same(ours, expected, tolerance=1e-4):
 # Without its parts it is the image pipeline.
 
 
-@pytest.mark.parametrize("controlled", [False, True])
-def test_all_off_is_the_image_pipeline(controlled, plain_folder, plain_parts, tmp_path):
+@pytest.mark.parametrize(
+    ("controlled", "spacing"), [(False, "leading"), (True, "leading"), (False, "trailing"), (False, "linspace")]
+)
+def test_all_off_is_the_image_pipeline(controlled, spacing, plain_folder, plain_parts, tmp_path):
     from diffusers import (
         ControlNetModel,
         DDPMScheduler,
@@ -93,7 +95,7 @@ def test_all_off_is_the_image_pipeline(controlled, plain_folder, plain_parts, tm
         kind, more = StableDiffusionControlNetImg2ImgPipeline, {"controlnet": ControlNetModel.from_pretrained(folder)}
         told = {"control_image": frame / 2 + 0.5, "controlnet_conditioning_scale": 1.0}
     pipeline = kind.from_pretrained(plain_folder, safety_checker=None, requires_safety_checker=False, **more)
-    pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="leading")
+    pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config, timestep_spacing=spacing)
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         **told,
@@ -106,7 +108,7 @@ def test_all_off_is_the_image_pipeline(controlled, plain_folder, plain_parts, tm
         generator=torch.Generator().manual_seed(11),
         output_type="latent",
     ).images
-    parts = replace(parts, schedule=replace(parts.schedule, timestep_spacing="leading"))
+    parts = replace(parts, schedule=replace(parts.schedule, timestep_spacing=spacing))
     ours = result(Fresco(**{**FEW, **OFF, "noise": "shared"}), frame, parts)
     same(ours, parts.autoencoder.decode(expected))
 

@@ -141,6 +141,8 @@ def test_the_pull_acts_in_the_first_26_of_50_steps(parts):
     pull = pulled_to_previous(estimate, 0.1, Pix2Video().pull_until)
     acts = [not torch.equal(pull(latents, step), latents) for step in parts.schedule.steps(50)]
     assert acts == [True] * 26 + [False] * 24
+    never = pulled_to_previous(estimate, 0.1, 0.0)
+    assert all(torch.equal(never(latents, step), latents) for step in parts.schedule.steps(50))
 
 
 def test_the_watched_estimate_is_that_of_the_guided_prediction(step):

@@ -49,15 +49,26 @@ def test_noise_of_the_steps_follows_seed_and_policy(sampler, frames, parts):
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
 @pytest.mark.parametrize("name", ["epsilon", "v_prediction"])
 def test_joint_with_ancestral_euler_equals_stock_instruct_pix2pix(name, spacing, model_folders, frames, tmp_path):
-    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
+    equals_stock_instruct_pix2pix("EulerAncestralDiscreteScheduler", spacing, model_folders[name], frames, tmp_path)
 
-    folder = shutil.copytree(model_folders[name], tmp_path / "model")
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+@pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "DDPMScheduler"])
+def test_the_checkpoints_own_sampler_is_that_of_diffusers(scheduler, spacing, model_folders, frames, tmp_path):
+    equals_stock_instruct_pix2pix(scheduler, spacing, model_folders["epsilon"], frames, tmp_path)
+
+
+def equals_stock_instruct_pix2pix(scheduler_name, spacing, model_folder, frames, tmp_path):
+    import diffusers
+
+    folder = shutil.copytree(model_folder, tmp_path / "model")
     about = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     kept = {key: about[key] for key in ("beta_start", "beta_end", "beta_schedule", "prediction_type", "steps_offset")}
-    scheduler = EulerAncestralDiscreteScheduler(**kept, timestep_spacing=spacing)
+    kept |= {"clip_sample": False} if scheduler_name == "DDPMScheduler" else {}
+    scheduler = getattr(diffusers, scheduler_name)(**kept, timestep_spacing=spacing)
     scheduler.save_pretrained(folder / "scheduler")
-    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        model_folders[name], safety_checker=None, requires_safety_checker=False, scheduler=scheduler
+    pipeline = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(
+        model_folder, safety_checker=None, requires_safety_checker=False, scheduler=scheduler
     )
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(

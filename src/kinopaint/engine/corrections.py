@@ -19,6 +19,7 @@ from kinopaint.types import Latents
 Loss = Callable[[Tensor], Tensor]  # clean latents -> one number for each frame
 Gradient = Callable[[Tensor, Step], Tensor | None]
 CleanEdit = Callable[[Tensor, Step], Tensor]  # clean latents as predicted -> as they should be
+_RAISED = 2.0**10  # what losses are multiplied by on their way back: float16 rounds slopes below 3e-8 to zero
 
 
 def gradient_of(loss: Loss, pilot: Denoiser, *, through_network: bool = False) -> Gradient:
@@ -38,8 +39,8 @@ def gradient_of(loss: Loss, pilot: Denoiser, *, through_network: bool = False) -
                 with torch.no_grad():
                     noise = pilot(latents, step)
             losses = loss(clean_estimate(moving, noise, step))
-            (found,) = torch.autograd.grad(losses.sum(), moving)
-        return found
+            (found,) = torch.autograd.grad(losses.sum() * _RAISED, moving)
+        return found / _RAISED
 
     return gradient
 

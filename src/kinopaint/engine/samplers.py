@@ -111,7 +111,7 @@ def sample_dpmpp_2m(
         if step.next_sigma > 0:
             there = math.log(step.next_alpha / step.next_sigma)
             shrink = math.exp(here - there)
-            if earlier is not None:
+            if earlier is not None and earlier[0] < here:
                 direction = clean + (there - here) / (2 * (here - earlier[0])) * (clean - earlier[1])
         earlier = here, clean
         latents = step.next_sigma / step.sigma * latents + step.next_alpha * (1 - shrink) * direction

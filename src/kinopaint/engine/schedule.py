@@ -36,6 +36,11 @@ _CLASSES: dict[str, dict[str, Any]] = {
     "DEISMultistepScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
     "UniPCMultistepScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
 }
+_SAMPLERS = {  # whose moves are those of one of ours, whatever the spacing; all others are taken for DDIM
+    "DDPMScheduler": "ddpm",
+    "EulerDiscreteScheduler": "euler",
+    "EulerAncestralDiscreteScheduler": "euler_a",
+}
 _ALPHA_FLOOR = 2.0**-24  # of alpha²: with zero terminal SNR a noise prediction says nothing at alpha = 0
 
 
@@ -103,11 +108,13 @@ class NoiseSchedule:
             raise refuse(f"timestep spacing {spacing!r} is unknown", did_you_mean(str(spacing), SPACINGS))
         try:
             betas = _betas(known)
+            if betas.ndim != 1:
+                raise ValueError("its betas are no list of numbers")
             if not len(betas) or not ((betas > 0) & (betas <= 1)).all():
                 raise ValueError("its betas do not lie between 0 and 1")
             squared_alphas = torch.cumprod(1 - betas, dim=0)
             offset = int(known.get("steps_offset", 0))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: torch's, of odd lengths
             raise refuse(f"the noise schedule cannot be built: {error}") from error
         return cls(
             squared_alphas.clamp_min(_ALPHA_FLOOR),
@@ -115,7 +122,7 @@ class NoiseSchedule:
             spacing,
             offset,
             bool(known["set_alpha_to_one"]),
-            {"EulerAncestralDiscreteScheduler": "euler_a", "DDPMScheduler": "ddpm"}.get(name, "ddim"),
+            _SAMPLERS.get(name, "ddim"),
         )
 
     @property
@@ -171,15 +178,17 @@ class NoiseSchedule:
             for index, (timestep, (start, end)) in enumerate(zip(visited, ends, strict=True))
         ]
 
-    def listed_steps(self, count: int, strength: float = 1.0, *, spacing: str | None = None) -> list[Step]:
-        """The same for the ancestral samplers: each move ends where the next one starts, the last at no noise.
+    def listed_steps(
+        self, count: int, strength: float = 1.0, *, spacing: str | None = None, whole: bool = False
+    ) -> list[Step]:
+        """The same for the other samplers: each move ends where the next one starts, the last at no noise.
 
         As in diffusers' Euler schedulers, "linspace" visits fractions of timesteps, between whose levels sigma / alpha
-        is interpolated.
+        is interpolated; with `whole` they are rounded, as in its DDPM scheduler.
         """
         spacing = spacing or self.timestep_spacing
         visited = [float(timestep) for timestep in self.timesteps(count, spacing)]
-        if spacing == "linspace":
+        if spacing == "linspace" and not whole:
             gap = (self.train_steps - 1) / max(count - 1, 1)
             visited = [(count - 1 - index) * gap for index in range(count)]
         visited = visited[count - min(int(count * strength), count) :]

@@ -18,7 +18,8 @@ def warp(
     """Return `image` seen from another frame: output(p) = image(p + flow(p)).
 
     `flow` is in pixels of this resolution, x before y. Positions outside the image read as zero; `inside` tells them
-    apart from black. Gradients flow through both arguments (with bilinear sampling).
+    apart from black. Gradients flow through both arguments (with bilinear sampling). Half precision is sampled in fp32
+    and rounded at the end: places in it would be off by a quarter of a pixel at a width of 100.
     Raises ShapeError if the sizes differ. Source: spatial transformers, arXiv:1506.02025, sec. 3.3.
     """
     height, width = image.shape[-2:]
@@ -27,12 +28,14 @@ def warp(
             f"flow is {_size(flow)} but image is {_size(image)} (frames, width x height)",
             fix="resize the flow with resize_flow, which also scales its vectors",
         )
-    x = _normalised(pixel_columns(flow) + flow[:, 0].float(), width)
-    y = _normalised(pixel_rows(flow) + flow[:, 1].float(), height)
+    precise = torch.promote_types(image.dtype, torch.float32)
+    x = _normalised(pixel_columns(flow) + flow[:, 0].to(precise), width)
+    y = _normalised(pixel_rows(flow) + flow[:, 1].to(precise), height)
     # align_corners=True: -1 and 1 are the centres of the first and the last pixel, as the division above has it.
     # Without it a zero flow would enlarge the image by W / (W - 1).
-    grid = torch.stack((x, y), dim=-1).to(image.dtype)
-    return F.grid_sample(image, grid, mode=mode, padding_mode="zeros", align_corners=True)
+    grid = torch.stack((x, y), dim=-1).to(precise)
+    seen = F.grid_sample(_two_wide(image.to(precise)), grid, mode=mode, padding_mode="zeros", align_corners=True)
+    return seen.to(image.dtype)
 
 
 def resize_flow(flow: Float[Tensor, "frame 2 h w"], height: int, width: int) -> Float[Tensor, "frame 2 height width"]:
@@ -55,8 +58,14 @@ def pixel_rows(flow: Float[Tensor, "frame 2 h w"]) -> Float[Tensor, "1 h 1"]:
 
 
 def _normalised(position: Tensor, size: int) -> Tensor:
-    """Pixels to [-1, 1], the centres of the first and last pixel; of a single pixel, its own place is 0."""
-    return 2 * position / (size - 1) - 1 if size > 1 else 2 * position
+    """Pixels to [-1, 1], the centres of the first and the last pixel of `_two_wide`."""
+    return 2 * position / (max(size, 2) - 1) - 1
+
+
+def _two_wide(image: Tensor) -> Tensor:
+    """The image, with a black row or column after a single one, whose centres would be one and the same."""
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, int(width == 1), 0, int(height == 1))) if 1 in (height, width) else image
 
 
 def _size(tensor: Tensor) -> str:

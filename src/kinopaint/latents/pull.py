@@ -8,14 +8,15 @@ from kinopaint.engine.schedule import Step
 
 
 def pulled_to_previous(estimate: CleanEstimate, strength: float, until: float = 1.0) -> LatentHook:
-    """A hook for after the step: latents_i + strength * (clean_{i-1} - clean_i), up to progress `until`, included.
+    """A hook for after the step: latents_i + strength * (clean_{i-1} - clean_i), up to progress `until`, included;
+    0: never.
 
     This is a step of gradient descent on the squared distance of the two clean estimates, of which the earlier frame's
     is taken as given. The first frame of the window stays. `strength` does not depend on the size of the frames.
     """
 
     def pull(latents: Tensor, step: Step) -> Tensor:
-        if step.progress > until or latents.shape[-4] == 1:
+        if until == 0 or step.progress > until or latents.shape[-4] == 1:
             return latents
         clean = estimate.latest
         result = latents.clone()

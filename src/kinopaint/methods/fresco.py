@@ -128,7 +128,7 @@ class Fresco:
 
     def prepare(self, clip: Clip, prompt: Prompt, parts: Components) -> Shared:
         nothing, words = encode_prompt(prompt, parts)
-        return Shared(nothing, words, parts.schedule.listed_steps(self.num_inference_steps, self.strength))
+        return Shared(nothing, words, parts.schedule.listed_steps(self.num_inference_steps, self.strength, whole=True))
 
     def start(self, shared: Shared) -> Carry | None:
         """The first window of a shot has no anchors."""

@@ -252,8 +252,11 @@ class StyleAVideo:
         nothing, words = encode_prompt(prompt, parts)
         spacing = parts.schedule.timestep_spacing if self.spacing == "checkpoint" else self.spacing
         sampler = parts.schedule.sampler if self.sampler == "checkpoint" else self.sampler
-        visit = parts.schedule.steps if sampler == "ddim" else parts.schedule.listed_steps
-        steps = visit(self.num_inference_steps, self.strength, spacing=spacing)
+        count, strength, schedule = self.num_inference_steps, self.strength, parts.schedule
+        if sampler == "ddim":
+            steps = schedule.steps(count, strength, spacing=spacing)
+        else:
+            steps = schedule.listed_steps(count, strength, spacing=spacing, whole=sampler == "ddpm")
         cells = (
             parts.backbone.latent_channels,
             clip.height // parts.autoencoder.factor,
