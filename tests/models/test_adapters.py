@@ -214,8 +214,10 @@ def refused(code, folder, **more):
         (lambda state: {key.replace("proj_in", "proj_on"): value for key, value in state.items()}, "KP-LORA-BASE"),
         (lambda state: {key: value.repeat(2, 1) for key, value in state.items() if value.ndim == 2}, "KP-LORA-BASE"),
         (lambda state: {key: value * float("nan") for key, value in state.items()}, "KP-MODEL-NONFINITE"),
+        (lambda state: {key: value if "alpha" in key else value[:0] for key, value in state.items()}, "KP-LORA-FORMAT"),
+        (lambda state: {key: value.sum() for key, value in state.items()}, "KP-LORA-FORMAT"),
     ],
-    ids=["loha", "dora", "half", "empty", "other names", "other widths", "nan"],
+    ids=["loha", "dora", "half", "empty", "other names", "other widths", "nan", "no rank", "numbers"],
 )  # fmt: skip
 def test_loras_that_cannot_be_used(change, code, folder, tmp_path):
     file = tmp_path / "lora.safetensors"
@@ -241,10 +243,20 @@ def test_other_kinds_of_additions_are_refused_by_name(key, kind, folder, tmp_pat
     assert f"this is {kind} " in refused("KP-LORA-FORMAT", folder, lora=file).what
 
 
-@pytest.mark.parametrize("head", ["{broken", "[1]"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "{broken",
+        "[1]",
+        '{"unet.lora_alpha": "x"}',
+        '{"unet.lora_alpha": [1]}',
+        '{"unet.alpha_pattern": [1]}',
+        '{"unet.alpha_pattern": {"to_q": "x"}}',
+    ],
+)
 def test_a_lora_whose_head_cannot_be_read(head, folder, tmp_path):
     file = tmp_path / "lora.safetensors"
-    write_kohya(load(folder), file)
+    write_alpha_in_the_head(load(folder), file)
     save_file(load_file(file), file, {"lora_adapter_metadata": head})
     refused("KP-LORA-FORMAT", folder, lora=file)
 
@@ -367,7 +379,14 @@ def test_ip_adapters_that_cannot_be_used(folder, picture, tmp_path):
         refused(code, folder, ip_adapter=file, image_prompt=picture)
     save_file({"x": torch.zeros(1)}, file)
     refused("KP-IP-ADAPTER-FORMAT", folder, ip_adapter=file, image_prompt=picture)
+    for kept in ("image_proj.norm", "image_proj.proj"):  # cut short
+        short = {name: each for name, each in state.items() if name != f"{kept}.bias"}
+        save_file(short, file)
+        refused("KP-IP-ADAPTER-FORMAT", folder, ip_adapter=file, image_prompt=picture)
     save_file(state, file)
+    about = tmp_path / "ip/image_encoder/config.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"image_size": "x"}))
+    refused("KP-MODEL-ARCHITECTURE", folder, ip_adapter=file, image_prompt=picture)
     (tmp_path / "ip/image_encoder").rename(tmp_path / "ip/elsewhere")
     refused("KP-IP-ADAPTER-ENCODER", folder, ip_adapter=file, image_prompt=picture)
 

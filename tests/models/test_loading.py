@@ -1,6 +1,7 @@
 """Each way in which a checkpoint can be wrong has a code of its own; no pickle is ever opened."""
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 
@@ -71,6 +72,35 @@ def test_the_folder_tells_licence_and_recommended_settings(broken):
     parts = load_model(broken, device="cpu")
     assert parts.recommended["style-a-video"]["s_text"] == 5.0
     assert parts.licence == "mit"
+
+
+@pytest.mark.parametrize("recommended", ["x", 5, {"style-a-video": None}, ["style-a-video"]])
+def test_recommended_settings_that_are_none(recommended, broken):
+    (broken / "kinopaint.json").write_text(json.dumps({"recommended": recommended}))
+    assert refused(broken, "KP-MODEL-JSON", "recommended").where.endswith("kinopaint.json")
+
+
+def test_parts_that_nobody_reads_may_be_gone(broken):
+    """As in a cache whose safety checker was thrown away."""
+    before = weight_hashes(broken)
+    (broken / "safety_checker").mkdir()
+    (broken / "safety_checker/model.safetensors").symlink_to(broken / "nowhere")
+    assert weight_hashes(broken) == before
+
+
+def test_diffusers_remarks_on_a_configuration_are_kept_back(model_folders):
+    """On standard error they would stand among the objects of `--progress json`."""
+    heard = []
+    listener = logging.Handler()
+    listener.emit = heard.append
+    logger = logging.getLogger("diffusers.configuration_utils")
+    logger.addHandler(listener)
+    try:
+        load_model(model_folders["tiny"], device="cpu")
+    finally:
+        logger.removeHandler(listener)
+    assert heard == []
+    assert logger.getEffectiveLevel() == logging.WARNING
 
 
 def test_hashes_name_every_weight_file(model_folder):
@@ -161,6 +191,13 @@ def test_a_folder_that_is_not_there(model_folder):
     refused("C:\\models\\none", "KP-MODEL-NOT-FOUND", "no such folder")
 
 
+def test_names_that_no_file_can_have():
+    refused("", "KP-MODEL-UNKNOWN", "is empty")
+    refused("x" * 5000, "KP-MODEL-UNKNOWN")
+    refused(f"./{'x' * 5000}", "KP-MODEL-NOT-FOUND")
+    refused("~nobody-of-this-name/model", "KP-MODEL-NOT-FOUND")
+
+
 def test_a_hub_id_that_is_not_cached():
     assert "--download" in refused("somebody/some-model", "KP-MODEL-NOT-CACHED").fix
 
@@ -200,6 +237,8 @@ def test_json_that_is_none(file, broken):
     assert refused(broken, "KP-MODEL-JSON", "not valid JSON").where.endswith(file)
     (broken / file).write_text("[]")
     refused(broken, "KP-MODEL-JSON", "no JSON object")
+    (broken / file).write_text("[" * 100_000)
+    refused(broken, "KP-MODEL-JSON", "not valid JSON")
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
@@ -224,6 +263,11 @@ def test_a_missing_part(part, broken):
 def test_a_missing_file(file, broken):
     (broken / file).unlink()
     assert refused(broken, "KP-MODEL-PART", "is missing").where.endswith(file)
+
+
+def test_a_tokenizer_whose_length_is_no_number(broken):
+    edit_json(broken / "tokenizer/tokenizer_config.json", model_max_length=[])
+    refused(broken, "KP-MODEL-TOKENIZER", "not a number")
 
 
 @pytest.mark.parametrize("file", ["vocab.json", "merges.txt"])
@@ -270,6 +314,13 @@ def test_a_git_lfs_pointer(broken):
     assert "git lfs pull" in refused(broken, "KP-MODEL-CORRUPT").fix
 
 
+@pytest.mark.parametrize("part", ["unet/diffusion_pytorch_model", "text_encoder/model"])
+def test_weights_that_are_quantised(part, broken):
+    file = broken / f"{part}.safetensors"
+    save_file({key: value.to(torch.int8) for key, value in load_file(file).items()}, file)
+    refused(broken, "KP-MODEL-KEYS", "in int8, which is not supported")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(value, broken):
     edit_weights(broken / UNET, lambda state: state["conv_in.weight"].view(-1)[3:4].fill_(value))
@@ -310,6 +361,7 @@ def test_a_configuration_that_builds_no_network(broken):
         ("text_encoder/config.json", "hidden_size", "x"),
         ("scheduler/scheduler_config.json", "beta_start", "x"),
         ("scheduler/scheduler_config.json", "num_train_timesteps", 0),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", -5),
     ],
 )
 def test_values_that_make_no_sense(file, key, value, broken):

@@ -224,3 +224,21 @@ def test_a_controlnet_for_another_base_is_refused(plain_folders, tmp_path):
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="KP-CONTROLNET-BASE"):
         load(xl, controlnet=other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"conditioning_channels": 6}, "pictures of 6 channels; it would get 3"),
+        ({"controlnet_conditioning_channel_order": "gbr"}, "channels in the order 'gbr'; it would get rgb"),
+        ({"conditioning_embedding_out_channels": [4, 4, 8]}, "4 times as wide as the latents; it would get 8"),
+    ],
+)
+def test_a_controlnet_that_follows_no_pictures_of_ours_is_refused(changes, text, plain_folders, tmp_path):
+    from diffusers import ControlNetModel
+
+    other = write_controlnet(plain_folders["epsilon"], tmp_path / "canny", seed=0)
+    ControlNetModel.from_config({**ControlNetModel.load_config(other), **changes}).save_pretrained(other)
+    with pytest.raises(ModelError, match=text) as caught:
+        load(plain_folders["epsilon"], controlnet=other)
+    assert caught.value.code == "KP-CONTROLNET-BASE"

@@ -282,6 +282,26 @@ def test_files_that_are_no_checkpoints(made, tmp_path):
     refused("KP-MODEL-NONFINITE", tmp_path / "nan.safetensors")
 
 
+@pytest.mark.parametrize(
+    "weight",
+    [
+        "model.diffusion_model.time_embed.0.weight",
+        "model.diffusion_model.middle_block.1.proj_in.weight",
+        "first_stage_model.encoder.norm_out.weight",
+        "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
+    ],
+)
+def test_files_that_lack_a_weight_or_have_another(weight, made, tmp_path):
+    folder, file = made("1")
+    (tmp_path / "tokenizer").symlink_to(folder / "tokenizer")
+    state = load_file(file)
+    for change in ({}, {weight: torch.zeros(3)}):
+        save_file({name: each for name, each in state.items() if name != weight} | change, tmp_path / "a.safetensors")
+        with pytest.raises(ModelError) as caught:
+            load_model(tmp_path / "a.safetensors", device="cpu")
+        assert caught.value.code in ("KP-MODEL-KEYS", "KP-MODEL-ARCHITECTURE")
+
+
 def test_a_file_without_a_tokenizer_beside_it(made, tmp_path, monkeypatch):
     import huggingface_hub
 

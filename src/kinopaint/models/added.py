@@ -10,6 +10,7 @@ from pathlib import Path
 from kinopaint.errors import ModelError, SettingsError, did_you_mean
 from kinopaint.models.hints import HINTS, hint_for
 
+_SHARE = r"(?:\d+\.?\d*|\.\d+)"  # of the steps, such as 0.25
 Names = str | PathLike[str] | Sequence[str | PathLike[str]] | None
 
 
@@ -47,7 +48,7 @@ class ControlGiven:
                 "KP-CONTROLNET-HINT", f"unknown hint {hint!r}", where="--controlnet", fix=did_you_mean(hint, HINTS)
             )
         start, end = 0.0, 1.0
-        if found := re.fullmatch(r"(.+):([\d.]+)-([\d.]+)", rest):
+        if found := re.fullmatch(rf"(.+):({_SHARE})-({_SHARE})", rest):
             rest, start, end = found[1], float(found[2]), float(found[3])
             if not 0 <= start < end <= 1:
                 raise SettingsError(
@@ -73,6 +74,12 @@ class Additions:
     @classmethod
     def of(cls, vae: Names, lora: Names, controlnet: Names, ip_adapter: Names, image_prompt: Names) -> "Additions":
         """The same from single names, lists or None; those that there can be but one of as a list of one, too."""
+        options = ("--vae", "--lora", "--controlnet", "--ip-adapter", "--image-prompt")
+        for option, names in zip(options, (vae, lora, controlnet, ip_adapter, image_prompt), strict=True):
+            if not all(_texts(names)):
+                raise SettingsError(
+                    "KP-SETTING-VALUE", "the name is empty", where=option, fix="give a name, or leave the option out"
+                )
         alone = [_texts(each) for each in (vae, ip_adapter, image_prompt)]
         for option, given in zip(("--vae", "--ip-adapter", "--image-prompt"), alone, strict=True):
             if len(given) > 1:
@@ -112,7 +119,7 @@ class Additions:
 
 def _without_folder(text: str) -> str:
     """The same with only the last part of a path that exists; a hub id stays as it is."""
-    return Path(text).name if Path(_weight_off(text)[0]).expanduser().exists() else text
+    return Path(text).name if os.path.exists(os.path.expanduser(_weight_off(text)[0])) else text
 
 
 def _texts(given: Names) -> tuple[str, ...]:
@@ -128,19 +135,20 @@ def _weight_off(text: str) -> tuple[str, float]:
 
 def find_file(name: str, option: str) -> Path:
     """A safetensors file on this machine. Raises ModelError KP-MODEL-NOT-FOUND or KP-MODEL-PICKLE."""
+    from kinopaint.models.finding import written_path
     from kinopaint.models.weights import PICKLES, pickle
 
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = written_path(name)
+    if os.path.isdir(path):
         files = sorted(path.glob("*.safetensors"))
         if len(files) == 1:
             return files[0]
-    if path.suffix in PICKLES and path.exists():
+    if path.suffix in PICKLES and os.path.exists(path):
         raise pickle(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(
             "KP-MODEL-NOT-FOUND",
-            "there is no such file" if not path.is_dir() else "the folder holds no single .safetensors file",
+            "there is no such file" if not os.path.isdir(path) else "the folder holds no single .safetensors file",
             where=f"{option} {name}",
             fix="give the .safetensors file",
         )

@@ -48,7 +48,8 @@ def describe(name: str) -> Listed:
     config = source.config("unet")
     latent_channels = source.config("vae").get("latent_channels", 4)
     seen = kind_of(config, latent_channels, source.where("unet"))
-    family = _FAMILIES.get(config.get("cross_attention_dim", 0), "own architecture")
+    width = config.get("cross_attention_dim")
+    family = _FAMILIES.get(width, "own architecture") if isinstance(width, int) else "own architecture"
     known = registered().get(name)
     recorded = known.hash if known else None
     return Listed(

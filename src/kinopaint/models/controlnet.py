@@ -26,8 +26,9 @@ class Control:
         """As in diffusers: from the first step after `start` to the last that ends before `end`."""
         return step.index / step.count >= self.start and (step.index + 1) / step.count <= self.end
 
-    def check_fits(self, unet: Any, latent_channels: int, where: str) -> None:
-        """Raises ModelError (KP-CONTROLNET-BASE) if it was made for another kind of network."""
+    def check_fits(self, unet: Any, latent_channels: int, pixels_per_cell: int, where: str) -> None:
+        """Raises ModelError (KP-CONTROLNET-BASE) if it was made for another kind of network, or follows something else
+        than RGB pictures."""
         ours, own = unet.config, self.network.config
         for name, expected in (
             ("cross_attention_dim", ours.cross_attention_dim),
@@ -43,6 +44,20 @@ class Control:
                     f"the ControlNet was made for another base: its {name} is {found}, the model's {expected}",
                     where=where,
                     fix="use a ControlNet for this family (Stable Diffusion 1.x, 2.x and XL each have their own)",
+                )
+        reduced = 2 ** (len(own.get("conditioning_embedding_out_channels", range(4))) - 1)
+        order = own.get("controlnet_conditioning_channel_order", "rgb")
+        for name, found, wanted in (
+            ("pictures of {} channels", own.get("conditioning_channels", 3), 3),
+            ("pictures {} times as wide as the latents", reduced, pixels_per_cell),
+            ("channels in the order {!r}", order, order if order in ("rgb", "bgr") else "rgb"),
+        ):
+            if found != wanted:
+                raise ModelError(
+                    "KP-CONTROLNET-BASE",
+                    f"the ControlNet follows {name.format(found)}; it would get {wanted}",
+                    where=where,
+                    fix="use a ControlNet for pictures, such as those for edges",
                 )
 
 

@@ -1,8 +1,10 @@
 """From the name that a user gives to a folder or a file on this machine."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from kinopaint.errors import ModelError, did_you_mean
@@ -53,10 +55,14 @@ def find_model(name: str | Path, *, download: bool = False, files: list[str] = H
                 fix=f"put it back, or kinopaint models add NEW-PLACE --name {text}",
             )
         return Found(path, prediction=entry.prediction)
-    path = Path(name).expanduser()
-    if path.is_dir():
+    if not text:
+        raise ModelError(
+            "KP-MODEL-UNKNOWN", "the name of the model is empty", where="--model", fix="leave it out for mini"
+        )
+    path = written_path(name)
+    if os.path.isdir(path):
         return Found(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return Found(_single_file(path))
     is_path = isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text
     if not is_path and _HUB_ID.fullmatch(text):
@@ -68,7 +74,7 @@ def find_model(name: str | Path, *, download: bool = False, files: list[str] = H
         "KP-MODEL-UNKNOWN",
         f"there is no model named {text!r}",
         where="--model",
-        fix=did_you_mean(text, known) + " A hub id has the form owner/name",
+        fix=did_you_mean(text, known) + "; a hub id has the form owner/name",
     )
 
 
@@ -76,8 +82,8 @@ def find_part(name: str, option: str, *, download: bool = False) -> Found:
     """The folder of one network (a ControlNet, an autoencoder) in diffusers layout, one from the hub, or with "mini"
     the one that the embedded model carries.
     """
-    path = find_model(name).path / option.removeprefix("--") if name == "mini" else Path(name).expanduser()
-    if path.is_dir():
+    path = find_model(name).path / option.removeprefix("--") if name == "mini" else written_path(name)
+    if os.path.isdir(path):
         if not (path / "config.json").exists():
             raise ModelError(
                 "KP-MODEL-LAYOUT",
@@ -86,14 +92,22 @@ def find_part(name: str, option: str, *, download: bool = False) -> Found:
                 fix="give the folder of one network in diffusers layout",
             )
         return Found(path)
-    if path.exists() or name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
+    if os.path.exists(path) or name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
         raise ModelError(
             "KP-MODEL-NOT-FOUND",
-            "this is a file" if path.exists() else "there is no such folder",
+            "this is a file" if os.path.exists(path) else "there is no such folder",
             where=f"{option} {name}",
             fix="give a folder in diffusers layout, or a hub id",
         )
     return _from_hub(name, download, _PART_FILES)
+
+
+def written_path(name: str | PathLike[str]) -> Path:
+    """The place that a user named, `~` as the home folder where it is known.
+
+    Ask `os.path` what is there: it takes names that are too long for any file, and says no.
+    """
+    return Path(os.path.expanduser(name))
 
 
 def _single_file(path: Path) -> Path:
@@ -138,5 +152,5 @@ def _from_hub(name: str, download: bool, files: list[str] = HUB_FILES) -> Found:
 
 def _folders_beside(path: Path) -> Iterator[str]:
     parent = path.parent
-    if parent.is_dir():
+    if os.path.isdir(parent):
         yield from (str(index.parent) for index in parent.glob("*/model_index.json"))

@@ -45,6 +45,14 @@ class FolderCheckpoint:
             self.require(part)
         about = path / "kinopaint.json"
         self.about: Mapping[str, Any] = read_json(about) if about.exists() else {}
+        recommended = self.about.get("recommended") or {}
+        if not isinstance(recommended, dict) or not all(isinstance(each, dict) for each in recommended.values()):
+            raise ModelError(
+                "KP-MODEL-JSON",
+                "recommended names no methods with their settings",
+                where=str(about),
+                fix='write {"recommended": {"style-a-video": {"s_text": 5.0}}}, or leave it out',
+            )
 
     def require(self, part: str) -> None:
         """The part is named in model_index.json, present, and of a class that can be used."""

@@ -18,7 +18,11 @@ def weight_hashes(path: Path) -> dict[str, str]:
     """SHA-256 of every weight file of a model folder, by its path in there; or of the single file `path`."""
     if path.is_file():
         return {path.name: file_hash(path)}
-    return {file.relative_to(path).as_posix(): file_hash(file) for file in sorted(path.glob("*/*.safetensors"))}
+    return {
+        file.relative_to(path).as_posix(): file_hash(file)
+        for file in sorted(path.glob("*/*.safetensors"))
+        if file.is_file()
+    }
 
 
 def part_hashes(folder: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """IP-Adapter files as their authors publish them, and pictures as prompts for them."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from kinopaint.adapters.ip_adapter import IpAdapter
 from kinopaint.engine.components import PicturePrompt
 from kinopaint.errors import InputError, ModelError
 from kinopaint.models.pixels import picture_processor
-from kinopaint.models.weights import filled, read_json, read_weights, weight_files
+from kinopaint.models.weights import configured, filled, read_json, read_weights, weight_files
 
 
 def read_ip_adapter(
@@ -51,7 +52,15 @@ def read_ip_adapter(
                 fix="use an IP-Adapter for this family (Stable Diffusion 1.x and XL each have their own)",
             )
         found[path] = (key, value)
-    module = unet._convert_ip_adapter_image_proj_to_diffusers(projection, low_cpu_mem_usage=False)
+    try:
+        module = unet._convert_ip_adapter_image_proj_to_diffusers(projection, low_cpu_mem_usage=False)
+    except (RuntimeError, KeyError, IndexError) as error:  # a weight that is missing, or of another shape
+        raise ModelError(
+            "KP-IP-ADAPTER-FORMAT",
+            f"the weights that make tokens of a picture do not fit each other: {error}",
+            where=str(file),
+            fix="fetch the file again",
+        ) from error
     return IpAdapter(found, weight), module.to(device, dtype).eval().requires_grad_(False)
 
 
@@ -64,7 +73,8 @@ def read_picture_prompt(
     """
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    config: Any = CLIPVisionConfig.from_dict(read_json(encoder / "config.json"))
+    said = read_json(encoder / "config.json")
+    config: Any = configured(lambda: CLIPVisionConfig.from_dict(said), encoder)
     weights: Mapping[str, Tensor] = read_weights(weight_files(encoder, "model"), device, dtype)
     model = filled(lambda: CLIPVisionModelWithProjection(config), weights, encoder).eval()
     pixels = _prepared(picture, config.image_size).to(device, dtype)
@@ -106,9 +116,9 @@ def find_image_encoder(file: Path) -> Path:
 
 def _prepared(picture: Path, size: int) -> Tensor:
     """A picture as CLIP sees it: its middle, `size` pixels each way."""
-    pixels = cv2.imread(str(picture))
+    missing = not os.path.exists(picture)
+    pixels = None if missing else cv2.imread(str(picture))
     if pixels is None:
-        missing = not picture.exists()
         raise InputError(
             "KP-INPUT-PICTURE",
             "there is no such file" if missing else "the file is no picture that can be read",

@@ -9,16 +9,16 @@ from kinopaint.errors import ModelError
 _WITHOUT_IMAGE: Mapping[str, Any] = {"s_image": 0.0, "s_mask": 0.0, "text_branch": "null_image"}
 
 
-def kind_of(config: Mapping[str, Any], latent_channels: int, where: Path) -> str:
+def kind_of(config: Mapping[str, Any], latent_channels: Any, where: Path) -> str:
     """What a U-Net sees besides the noisy latents: "text-to-image", "instruct-pix2pix", "depth" or "inpaint".
 
     Raises ModelError KP-MODEL-MISFIT for other numbers of channels.
     """
     taken, given = config.get("in_channels", 4), config.get("out_channels", 4)
-    if not (isinstance(taken, int) and isinstance(given, int)):
+    if not all(isinstance(each, int) for each in (taken, given, latent_channels)):
         raise ModelError(
             "KP-MODEL-ARCHITECTURE",
-            f"the configuration counts {taken!r} and {given!r} channels",
+            f"the configurations count {taken!r}, {given!r} and {latent_channels!r} channels",
             where=str(where),
             fix="fetch the model again",
         )

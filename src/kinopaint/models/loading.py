@@ -21,11 +21,12 @@ from kinopaint.models.parts import PartReader, open_checkpoint
 from kinopaint.models.placement import choose_device, choose_dtype, keep_freed_memory
 
 
+@torch.inference_mode(False)  # tensors made in a caller's could have no part in a gradient later
 def load_model(
     name: str | Path,
     *,
-    device: str = "auto",
-    dtype: str = "auto",
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
     download: bool = False,
     vae: Names = None,
     lora: Names = None,

@@ -76,6 +76,10 @@ def read_lora(file: str | Path, networks: Mapping[str, nn.Module], *, weight: fl
             raise ModelError(
                 "KP-LORA-FORMAT", f"{module} has only its {next(iter(pair))}", where=str(file), fix="fetch it again"
             )
+        if not all(each.ndim and each.numel() for each in pair.values()):
+            raise ModelError(
+                "KP-LORA-FORMAT", f"{module} has weights without numbers", where=str(file), fix="fetch it again"
+            )
         rank = len(pair["down"])
         alpha = alphas.get((part, module)) or told.alpha(part, module, rank)
         change = Change(pair["down"], pair["up"], alpha / (rank**0.5 if told.by_root(part) else rank))
@@ -155,10 +159,9 @@ class _Told:
             said = json.loads(head.get("lora_adapter_metadata", "{}"))
         except ValueError:
             said = None
+        self._file = file
         if not isinstance(said, dict):
-            raise ModelError(
-                "KP-LORA-FORMAT", "the file's head says something unreadable", where=str(file), fix="fetch it again"
-            )
+            raise self._unreadable()
         self.about: dict[str, Any] = said
         beside = file.parent / "adapter_config.json"
         if not self.about and file.name == "adapter_model.safetensors" and beside.exists():
@@ -172,10 +175,21 @@ class _Told:
         return bool(self._get(part, "use_rslora"))
 
     def alpha(self, part: str, module: str, rank: int) -> float:
-        pattern = self._get(part, "alpha_pattern") or {}
-        said = next((value for name, value in pattern.items() if _matches(name, module)), None)
-        said = said or self._get(part, "lora_alpha")
-        return float(said) if said else float(rank)  # nothing said: a scale of 1
+        try:
+            pattern = self._get(part, "alpha_pattern") or {}
+            said = next((value for name, value in pattern.items() if _matches(name, module)), None)
+            said = said or self._get(part, "lora_alpha")
+            return float(said) if said else float(rank)  # nothing said: a scale of 1
+        except (AttributeError, TypeError, ValueError) as error:
+            raise self._unreadable() from error
+
+    def _unreadable(self) -> ModelError:
+        return ModelError(
+            "KP-LORA-FORMAT",
+            "what is said of its alpha is unreadable, in its head or in adapter_config.json",
+            where=str(self._file),
+            fix="fetch it again",
+        )
 
 
 def _matches(pattern: str, module: str) -> bool:

@@ -87,7 +87,7 @@ class PartReader:
         architecture = str(*config.get("architectures", ["nothing named"])[:1])
         check_class(architecture, ("CLIPVisionModelWithProjection",), part, path / part / "config.json")
         weights = self.checkpoint.weights(part, self.place, self._text_precision)
-        vision = CLIPVisionConfig.from_dict(config)
+        vision = configured(lambda: CLIPVisionConfig.from_dict(config), path / part)
         model = filled(lambda: CLIPVisionModelWithProjection(vision), weights, path / part)
         files = [path / where / "preprocessor_config.json" for where in (part, "feature_extractor")]
         about = next((read_json(file) for file in files if file.exists()), {})
@@ -140,10 +140,10 @@ class PartReader:
         config = read_json(found.path / "config.json")
         check_class(str(config.get("_class_name")), ("ControlNetModel",), "controlnet", found.path / "config.json")
         weights = read_weights(weight_files(found.path, "diffusion_pytorch_model"), self.place, self.precision)
-        network = filled(lambda: ControlNetModel.from_config(config), weights, found.path)
+        network = filled(lambda: _from_config(ControlNetModel, config), weights, found.path)
         control = Control(network.eval().requires_grad_(False), given.hint, given.weight, given.start, given.end)
         backbone: Any = parts.backbone
-        control.check_fits(backbone.unet, backbone.latent_channels, str(found.path))
+        control.check_fits(backbone.unet, backbone.latent_channels, backbone.pixels_per_cell, str(found.path))
         return control
 
     def depth(self) -> Any:
@@ -153,7 +153,8 @@ class PartReader:
 
         source = self.checkpoint
         source.require("depth_estimator")
-        config = DPTConfig.from_dict(source.config("depth_estimator"))
+        said = source.config("depth_estimator")
+        config = configured(lambda: DPTConfig.from_dict(said), source.where("depth_estimator"))
         weights = source.weights("depth_estimator", self.place, torch.float32)
         model = filled(lambda: DPTForDepthEstimation(config), weights, source.where("depth_estimator"))
         return DepthEstimator(model, read_depth_processor(source.path / "feature_extractor"))
@@ -167,4 +168,18 @@ def _built(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor], where
 
     kinds: dict[str, Any] = {kind.__name__: kind for kind in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)}
     kind = kinds[config["_class_name"]]
-    return filled(lambda: kind.from_config(dict(config)), weights, where)
+    return filled(lambda: _from_config(kind, config), weights, where)
+
+
+def _from_config(kind: Any, config: Mapping[str, Any]) -> Any:
+    """What diffusers makes of a configuration, without its remarks: TAESD's, as diffusers itself writes it, has a key
+    that it then calls unexpected, in the midst of our progress.
+    """
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        return kind.from_config(dict(config))
+    finally:
+        logging.set_verbosity(before)

@@ -12,8 +12,9 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt, from <malloc.h>
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """The device of that name; "auto" is CUDA where there is one. Raises SettingsError (KP-SETTING-DEVICE)."""
+    name = str(name)  # a torch.device, too
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -29,11 +30,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     """The dtype of that name; "auto" is bfloat16 where `device` multiplies in it, else float32 (CUDA: float16).
 
     Raises SettingsError (KP-SETTING-DTYPE).
     """
+    name = str(name).removeprefix("torch.")
     if name == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -4,7 +4,8 @@ What a configuration file would say is read off the shapes of the weights; their
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ _HEAD = 64  # channels per attention head, from Stable Diffusion 2 on; before, t
 class SingleFileCheckpoint:
     """The parts of a file; `prediction` is what the user says if the file does not.
 
-    Raises ModelError: KP-MODEL-ARCHITECTURE, KP-MODEL-PREDICTION, KP-MODEL-CORRUPT.
+    Raises ModelError: KP-MODEL-ARCHITECTURE, KP-MODEL-PREDICTION, KP-MODEL-KEYS, KP-MODEL-CORRUPT.
     """
 
     about: Mapping[str, Any] = {}
@@ -72,6 +73,29 @@ class SingleFileCheckpoint:
 
     def config(self, part: str) -> dict[str, Any]:
         """The configuration that diffusers' folder of the same checkpoint would hold."""
+        with self._misfits_named():
+            return self._config(part)
+
+    def weights(self, part: str, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        with self._misfits_named():
+            return self._weights(part, device, dtype)
+
+    @contextmanager
+    def _misfits_named(self) -> Iterator[None]:
+        """What stumbles over a weight that is missing or of another shape raises ModelError KP-MODEL-KEYS."""
+        try:
+            yield
+        except ModelError:
+            raise
+        except (LookupError, ValueError) as error:
+            raise ModelError(
+                "KP-MODEL-KEYS",
+                f"the weights are not those of a whole checkpoint: {type(error).__name__}: {error}",
+                where=str(self.path),
+                fix="fetch the file again",
+            ) from error
+
+    def _config(self, part: str) -> dict[str, Any]:
         if part == "unet":
             return self._unet_config()
         if part == "vae":
@@ -91,7 +115,7 @@ class SingleFileCheckpoint:
             }
         return self._open_clip_config() if self._is_open_clip(part) else self._clip_config()
 
-    def weights(self, part: str, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    def _weights(self, part: str, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
         from diffusers.loaders import single_file_utils
 
         convert: Any = single_file_utils

@@ -149,6 +149,13 @@ def read_tokenizer(folder: Path, vocabulary: int, *, pad_token: str | None = Non
             where=str(folder),
             fix="fetch the model again",
         ) from error
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise ModelError(
+            "KP-MODEL-TOKENIZER",
+            f"the tokenizer's model_max_length is {tokenizer.model_max_length!r}, not a number",
+            where=str(folder),
+            fix="fetch the model again",
+        )
     if len(tokenizer) > vocabulary:
         raise ModelError(
             "KP-MODEL-MISFIT",

@@ -5,6 +5,7 @@ Only safetensors are read: a pickle can run code, so none is ever opened.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise missing(file, "a configuration file") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(
             "KP-MODEL-JSON", f"the file is not valid JSON: {error}", where=str(file), fix="fetch the model again"
         ) from error
@@ -121,12 +122,14 @@ def _opened(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        pointer = file.is_file() and file.read_bytes()[:7] == b"version"
+        pointer = b""
+        with suppress(OSError), file.open("rb") as stream:
+            pointer = stream.read(7)
         raise ModelError(
             "KP-MODEL-CORRUPT",
             f"the weight file cannot be read: {error}",
             where=str(file),
-            fix="it is a git-lfs pointer: git lfs pull" if pointer else "fetch it again",
+            fix="it is a git-lfs pointer: git lfs pull" if pointer == b"version" else "fetch it again",
         ) from error
 
 
@@ -195,6 +198,11 @@ def _check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], whe
         (f"{tuple(state[key].shape)} instead of {tuple(tensor.shape)}", key)
         for key, tensor in expected.items()
         if key in state and state[key].shape != tensor.shape
+    ]
+    faults += [
+        (f"in {str(state[key].dtype).removeprefix('torch.')}, which is not supported", key)
+        for key, tensor in expected.items()
+        if key in state and state[key].is_floating_point() != tensor.is_floating_point()
     ]
     if faults:
         named = "; ".join(f"{key} {fault}" for fault, key in faults[:3])
