@@ -14,7 +14,8 @@ from tests.clips import write_clip
 import kinopaint
 from kinopaint.engine.run import stylize_windows
 from kinopaint.errors import InputError, KinopaintError, ModelError, OutputError, SettingsError
-from kinopaint.methods import StyleAVideo
+from kinopaint.job import Job
+from kinopaint.methods import Fresco, StyleAVideo
 from kinopaint.models.pixels import to_pictures, to_tensor
 from kinopaint.recipe import fingerprint
 from kinopaint.types import Clip, Prompt
@@ -86,6 +87,21 @@ def test_gradients_stay_on_for_who_draws_the_frames(parts, method):
     assert torch.is_grad_enabled()
 
 
+def test_a_caller_in_inference_mode_gets_the_same_from_a_method_with_gradients(model_folder, clip, tmp_path):
+    method = Fresco(num_inference_steps=2, optimise_iterations=1)
+
+    def painted():
+        parts = kinopaint.load_model(model_folder, device="cpu", dtype="float32")
+        return np.stack(list(kinopaint.stylize_frames(pictures(2), "oil", method=method, parts=parts)))
+
+    expected = painted()
+    with torch.inference_mode():
+        assert np.array_equal(painted(), expected)
+        settings = {"model": model_folder, "dtype": "float32", "method": "fresco", "steps": 2, "optimise_iterations": 1}
+        assert kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", **settings).delivery.ok
+        assert torch.is_inference_mode_enabled()
+
+
 def test_strength_zero_gives_back_the_picture_as_the_autoencoder_sees_it(parts):
     source = pictures(1)
     unchanged = next(iter(kinopaint.stylize_frames(source, "oil", method=StyleAVideo(strength=0.0), parts=parts)))
@@ -129,6 +145,17 @@ def test_other_pictures_are_refused_by_number(parts, method, wrong):
         list(kinopaint.stylize_frames([pictures(1)[0], wrong], "oil", method=method, parts=parts))
 
 
+@pytest.mark.parametrize("wrong", [None, "in.mp4", np.zeros((0, 8, 3), np.uint8)])
+def test_the_first_picture_is_looked_at_like_any_other(parts, method, wrong):
+    with pytest.raises(InputError, match="frame 0"):
+        list(kinopaint.stylize_frames([wrong], "oil", method=method, parts=parts))
+
+
+def test_a_sheet_for_the_same_name_needs_no_recipe(clip, model_folder, tmp_path):
+    (tmp_path / "s.jpg.json").write_text("mine")
+    kinopaint.preview(clip, "oil", tmp_path / "s.jpg", frames=1, model=model_folder, steps=1)
+
+
 def test_wrong_words_and_seeds_are_refused_at_the_call(parts):
     with pytest.raises(SettingsError, match="empty"):
         kinopaint.stylize_frames(pictures(1), " ", parts=parts)
@@ -144,6 +171,12 @@ def test_every_error_is_ours_and_carries_a_code(clip, model_folder, tmp_path):
         (SettingsError, {"text_branch": "both"}),
         (SettingsError, {"s_text": float("nan")}),
         (SettingsError, {"method": "style-b-video"}),
+        *((SettingsError, {name: None}) for name in ("method", "preset", "size", "work_size", "codec", "model")),
+        *((SettingsError, {name: None}) for name in ("device", "dtype", "seed", "every", "shots")),
+        (SettingsError, {"size": (64, 48)}),
+        (SettingsError, {"windows": 0}),
+        (ModelError, {"model": ""}),
+        (ModelError, {"model": "x" * 5000}),
         (ModelError, {"model": tmp_path / "none"}),
     ]
     for kind, settings in cases:
@@ -262,3 +295,20 @@ def test_what_goes_wrong_while_a_window_is_kept_stops_the_run(clip, model_folder
     with pytest.raises(OutputError, match="no room"):
         kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", progress=lambda event: None, **settings)
     assert painted == [0, 1]  # one window ahead, no more
+
+
+def test_values_may_have_the_types_that_python_has_for_them(model_folder, tmp_path):
+    settings = {"device": torch.device("cpu"), "dtype": torch.float32, "windows": 3, "negative_prompt": None}
+    job = Job.of("in.mp4", "oil", tmp_path / "out.mp4", **settings)
+    assert (job.device, job.dtype, job.prompt.negative) == ("cpu", "float32", "")
+    assert job.method({}).windows.size == 3
+    parts = kinopaint.load_model(model_folder, device=torch.device("cpu"), dtype=torch.float32)
+    assert parts.dtype == torch.float32
+
+
+def test_names_that_no_file_can_have(clip, model_folder, tmp_path):
+    for name in (f"{'x' * 300}.mp4", "a\0.mp4", f"{'x' * 5000}/o.mp4"):
+        with pytest.raises(OutputError, match="KP-OUTPUT-NAME"):
+            kinopaint.stylize(clip, "oil", tmp_path / name, model=model_folder)
+    with pytest.raises(InputError, match="KP-INPUT-MISSING"):
+        kinopaint.stylize("", "oil", tmp_path / "o.mp4", model=model_folder)

@@ -136,6 +136,17 @@ def test_memory_that_ran_out_then_is_said(made, model_folder):
     assert "12 samples" in note
 
 
+@pytest.mark.parametrize("given", ["out", "out/shot_%03d.png"])
+def test_a_sequence_gives_its_recipe_back(made, model_folder, tmp_path, given):
+    made("out/shot_%03d.png")
+    done = again(tmp_path / given, model=model_folder)
+    assert done.output == tmp_path / "out-again"
+    for picture in sorted((tmp_path / "out").iterdir()):
+        assert (done.output / picture.name).read_bytes() == picture.read_bytes()
+    with pytest.raises(OutputError, match="KP-OUTPUT-EXISTS"):
+        again(tmp_path / given, model=model_folder)
+
+
 def test_another_source_or_none_is_refused(made, clip, model_folder, tmp_path):
     first = made()
     other = write_clip(tmp_path / "other.mp4", FRAMES + 1, (64, 64))

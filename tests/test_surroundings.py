@@ -1,6 +1,8 @@
 """What people and machines bring along: strange prompts, clocks that jump, a comma for the decimal point."""
 
 import locale
+import os
+import sys
 import time
 
 import numpy as np
@@ -28,6 +30,16 @@ def paint(model_folder, tmp_path):
 @pytest.mark.parametrize("prompt", ["🎨👩‍🎨🇫🇷 ✏️", "a\nwatercolor\tpainting", "日本語の水彩画 in oil"])
 def test_any_script_is_a_prompt(paint, prompt):
     assert paint("a", prompt).shape == (3, 32, 48, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names in Unicode only")
+def test_a_name_may_hold_bytes_that_are_no_text(model_folder, tmp_path):
+    """As archives of other times and places hold them; the recipe names the source all the same."""
+    clip = write_clip(tmp_path / os.fsdecode(b"caf\xe9.mp4"), 2)
+    for output in ("out.mkv", "out.gif"):
+        kinopaint.stylize(clip, "oil", tmp_path / output, model=model_folder, steps=1, progress=lambda event: None)
+        again = kinopaint.again(tmp_path / output, model=model_folder, progress=lambda event: None)
+        assert again.recipe["source"]["name"] == clip.name
 
 
 def test_five_thousand_words_are_cut_and_it_is_said(parts):

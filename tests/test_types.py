@@ -87,3 +87,12 @@ def test_impossible_plans_are_refused(text):
 def test_an_empty_prompt_is_refused(text):
     with pytest.raises(SettingsError, match="the prompt is empty"):
         Prompt(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "negative"), [("\udcff oil", ""), ("oil", "\udcff"), (None, ""), (b"oil", ""), ("oil", 5)]
+)
+def test_a_prompt_is_text(text, negative):
+    with pytest.raises(SettingsError, match="no text in Unicode") as caught:
+        Prompt(text, negative)
+    assert caught.value.code == "KP-PROMPT-TEXT"

@@ -8,6 +8,7 @@ Memory follows the window of the method, never the length of the clip.
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,6 +49,7 @@ from kinopaint.video import (
     open_writer,
     plan_size,
 )
+from kinopaint.video.place import check_place
 from kinopaint.video.shotlist import kept_cuts
 from kinopaint.work import WorkFolder, work_folder
 
@@ -96,13 +98,14 @@ def stylize(
     return run(Job.of(input, prompt, output, **settings), sidecar=sidecar, progress=progress)
 
 
+@torch.inference_mode(False)  # a caller's would take away the gradients that some methods need
 def run(
     job: Job, *, sidecar: bool = False, progress: Listener | None = None, like: Mapping[str, Any] | None = None
 ) -> StylizeResult:
     """What `stylize` does. `like` is the recipe of another run, which this one repeats: with as much at once as that
     one, and ModelError (KP-MODEL-OTHER) if other things were put on the model.
     """
-    job.check_output(sidecar=sidecar, resumable=work_folder(job.place).exists())
+    job.check_output(sidecar=sidecar, resumable=os.path.exists(work_folder(job.place)))
     listen = progress or (lambda event: None)
     with _warnings_as_events(progress) as warn, WorkFolder(job.place) as work, device_errors():
         delivered = None if job.restart else work.delivered()
@@ -259,6 +262,7 @@ def _writer(ready: Ready, work: WorkFolder, recipe: dict[str, Any]) -> ClipWrite
     )
 
 
+@torch.inference_mode(False)
 def preview(
     input: str | PathLike[str],
     prompt: str,
@@ -272,11 +276,12 @@ def preview(
 
     The ending of `output` is .png, .jpg or .webp. Settings and errors are those of `stylize`, where they apply.
     """
-    from kinopaint.sheet import contact_sheet, write_picture
+    from kinopaint.sheet import check_ending, contact_sheet, write_picture
 
+    check_ending(Path(output))
     job = replace(Job.of(input, prompt, output, **settings), shots="off")
     count = whole("frames", frames, at_least=1)
-    job.check_output()
+    check_place(job.output.absolute(), job.input, overwrite=job.overwrite)
     listen = progress or (lambda event: None)
     with _warnings_as_events(progress) as warn, device_errors(), made_ready(job) as ready:
         for doubt in _doubts(ready, heard=progress is not None):
@@ -314,14 +319,17 @@ def stylize_frames(
     return _stylize_frames(frames, words, method, parts, number)
 
 
+@torch.inference_mode(False)
 @torch.no_grad()  # of a generator: only while it works, not in the code that draws its frames
 def _stylize_frames(
     frames: Iterable[Picture], prompt: Prompt, method: Any, parts: Components | None, seed: int
 ) -> Iterator[Picture]:
     stream = iter(frames)
-    first = next(stream, None)
-    if first is None:
+    try:
+        first = next(stream)
+    except StopIteration:
         return
+    _check_picture(first, getattr(first, "shape", ()), 0)
     parts = replace(load_model("mini") if parts is None else parts, seed=seed)
     if method is None:
         from kinopaint.methods import StyleAVideo
@@ -344,7 +352,8 @@ def _stylize_frames(
 
 
 def _check_picture(picture: Any, shape: tuple[int, ...], index: int) -> None:
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+    fits = isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3
+    if not fits or picture.shape[2] != 3 or not picture.size:
         found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
         raise InputError(
             "KP-FRAMES-SHAPE",

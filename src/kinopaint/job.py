@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kinopaint.errors import OutputError, SettingsError, did_you_mean
+from kinopaint.errors import InputError, OutputError, SettingsError, did_you_mean
 from kinopaint.methods import get_method
 from kinopaint.profiles import AS_GIVEN, DEFAULT, PROFILES, Profile
 from kinopaint.settings import coerce_fields, parse_memory, plain, refuse, whole
@@ -76,7 +76,7 @@ class Job:
         image_prompt: Names = None,
         preset: str = DEFAULT,
         seed: int | str = 0,
-        negative_prompt: str = "",
+        negative_prompt: str | None = "",
         steps: int | str | None = None,
         start: Time = None,
         end: Time = None,
@@ -100,16 +100,26 @@ class Job:
         compile: bool = False,
         **fields: Any,
     ) -> Job:
-        """Check every setting. Raises SettingsError that names the first one that cannot be."""
+        """Check every setting. Raises SettingsError that names the first one that cannot be; an input without a name,
+        which would be the working folder, is an InputError (KP-INPUT-MISSING).
+        """
         from kinopaint.models.added import Additions
         from kinopaint.models.placement import choose_device, choose_dtype
 
+        if not os.fspath(input):
+            raise InputError("KP-INPUT-MISSING", "the name of the input is empty", where="INPUT", fix="name the clip")
+        texts = {"method": method, "preset": preset, "size": size, "work_size": work_size, "codec": codec}
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                raise refuse(name, text, "a text", fix="write it as on the command line")
+        if not isinstance(model, (str, PathLike)):
+            raise refuse("model", model, "a name or a path", fix='leave it out for "mini"')
         kind = get_method(method)
         given = fields if steps is None else {**fields, "num_inference_steps": steps}
         job = cls(
             input=Path(input),
             output=Path(output),
-            prompt=Prompt(prompt, negative_prompt),
+            prompt=Prompt(prompt, negative_prompt or ""),
             method_name=method,
             given=coerce_fields(kind, given, others=inspect.signature(cls.of).parameters),
             presets=_presets(kind, preset),
@@ -118,8 +128,8 @@ class Job:
             seed=whole("seed", seed, at_least=0),
             selection=Selection.of(start, end, whole("every", every, at_least=1)),
             fps=None if fps is None else parse_rate(fps),
-            device=device,
-            dtype=dtype,
+            device=str(device),
+            dtype=str(dtype).removeprefix("torch."),
             memory=parse_memory(memory),
             size=size,
             work_size=work_size,
@@ -146,7 +156,7 @@ class Job:
             raise refuse("seed", job.seed, "a whole number below 2**63")
         choose_codec(output, codec, job.quality)
         plan_size(640, 360, size=size, work_size=work_size)  # says whether the words can be read
-        choose_dtype(job.wanted_dtype, choose_device(device))
+        choose_dtype(job.wanted_dtype, choose_device(job.device))
         job.method({})
         return job
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -19,6 +20,7 @@ from kinopaint.recipe import fingerprint, versions
 from kinopaint.text import shown
 from kinopaint.video import probe
 from kinopaint.video.pictures import png_texts
+from kinopaint.video.sequence import find_sequence, numbered
 
 if TYPE_CHECKING:
     from kinopaint.api import Listener, StylizeResult
@@ -44,6 +46,7 @@ def again(
 ) -> StylizeResult:
     """Make `output` once more, as `new`, by default with `-again` after its name.
 
+    Of an image sequence `output` is its folder, or the numbered name that it was written by.
     The source is `input`, or else the recorded name beside `output`; the model is `model`, or else the recorded name;
     both must have the recorded fingerprints. `device` is by default the recorded one, where there is such a one. `run`
     may hold overwrite, restart, keep_work, download, memory and sidecar, and what was put on the model (vae, lora, …).
@@ -57,7 +60,7 @@ def again(
     from kinopaint.models import weight_hashes
     from kinopaint.models.finding import find_model
 
-    place = Path(output)
+    place = _result(Path(output))
     recipe = read_recipe(place)
     source = _source(recipe, place, input)
     name: str = recipe["model"]["name"] if model is None else os.fspath(model)
@@ -88,10 +91,28 @@ def again(
             progress({"event": "warning", "message": note})
     settings = {key: value for key, value in recipe["settings"].items() if key not in _OWN | _ADDITIONS}
     words = settings.pop("prompt")
-    target = place.with_name(f"{place.stem}-again{place.suffix}") if new is None else new
+    target = _beside(place) if new is None else new
     sidecar = bool(run.pop("sidecar", False))
     job = Job.of(source, words, target, model=name, device=chosen, dtype=recipe["dtype"], **run, **settings)
     return repeat(job, sidecar=sidecar, progress=progress, like=recipe)
+
+
+def _result(output: Path) -> Path:
+    """What stands there: of numbered pictures (`painted/%04d.png`) their folder."""
+    return output.parent if numbered(output.name) and not output.exists() else output
+
+
+def _beside(place: Path) -> Path:
+    """The name with `-again` after it; of a folder of pictures another folder, in which they have the same names."""
+    sequence = find_sequence(place)
+    if sequence is None:
+        return place.with_name(f"{place.stem}-again{place.suffix}")
+    first = sequence.files[0]
+    found = re.search(r"(\d+)\D*$", first.stem)
+    before, width, after = (
+        (first.stem[: found.start(1)], len(found[1]), first.stem[found.end(1) :]) if found else ("", 6, "")
+    )
+    return place.with_name(f"{place.name}-again") / f"{before}%0{width}d{after}{first.suffix}"
 
 
 def read_recipe(place: Path) -> dict[str, Any]:

@@ -107,8 +107,8 @@ def coerce(name: str, hint: Any, value: Any) -> Any:
         return whole(name, value)
     if hint is float:
         return real(name, value)
-    if isinstance(value, str) and hasattr(hint, "parse"):
-        return hint.parse(value)
+    if isinstance(value, (str, int)) and hasattr(hint, "parse"):
+        return hint.parse(str(value))
     return value
 
 

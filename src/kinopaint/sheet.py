@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kinopaint.errors import OutputError
+from kinopaint.errors import OutputError, SettingsError
+from kinopaint.video.sequence import numbered
 
 Picture = NDArray[np.uint8]
 MARGIN, LINE = 6, 20  # pixels
 PAPER, INK = 250, 30  # grey values
 JPEG_QUALITY = 90
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def contact_sheet(rows: Sequence[Sequence[tuple[Picture, str]]], *, cell: tuple[int, int] = (512, 384)) -> Picture:
@@ -46,6 +48,17 @@ def _cell(picture: Picture, text: str, limit: tuple[int, int]) -> Picture:
     plain = "".join(letter if " " <= letter <= "~" else "?" for letter in text)  # the font knows ASCII only
     cv2.putText(strip, plain, (1, LINE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (INK, INK, INK), 1, cv2.LINE_AA)
     return np.vstack([picture, strip])
+
+
+def check_ending(path: Path) -> None:
+    """Raises SettingsError (KP-SETTING-FORMAT) for a file that cannot hold a sheet, before there is one."""
+    if path.suffix.lower() not in ENDINGS or numbered(path.name):
+        raise SettingsError(
+            "KP-SETTING-FORMAT",
+            "a contact sheet is one picture",
+            where=path.name,
+            fix=f"give a name that ends in {' or '.join(ENDINGS)}",
+        )
 
 
 def write_picture(path: Path, picture: Picture) -> None:

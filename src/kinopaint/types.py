@@ -23,13 +23,21 @@ Flow = Float[Tensor, "frame 2 height width"]  # backward flow in pixels of this 
 class Prompt:
     """What the result should look like, in words; `negative` takes the place of the empty text.
 
-    Raises SettingsError (KP-PROMPT-EMPTY) if `text` holds nothing but white space.
+    Raises SettingsError (KP-PROMPT-EMPTY) if `text` holds nothing but white space, and KP-PROMPT-TEXT for what is no
+    text, such as bytes of another encoding than UTF-8 that the shell handed over.
     """
 
     text: str
     negative: str = ""
 
     def __post_init__(self) -> None:
+        for name, words in (("prompt", self.text), ("negative prompt", self.negative)):
+            try:
+                words.encode()
+            except (AttributeError, UnicodeEncodeError):
+                raise SettingsError(
+                    "KP-PROMPT-TEXT", f"{words!r} is no text in Unicode", where=name, fix="write the words in UTF-8"
+                ) from None
         if not self.text.strip():
             raise SettingsError(
                 "KP-PROMPT-EMPTY",

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import sys
 
 import pytest
 
-from kinopaint.cli import COMMANDS
+from kinopaint.cli import COMMANDS, main
 
 
 def test_help_names_every_command(kinopaint):
     ran = kinopaint("--help")
     assert ran.code == 0
     assert all(name in ran.out for name in COMMANDS)
+
+
+def test_letters_that_the_terminal_lacks_are_escaped(monkeypatch):
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", printed)
+    assert main(["--help"]) == 0
+    print(json.dumps("ü🎨", ensure_ascii=False), flush=True)
+    *shown, text = printed.buffer.getvalue().decode("ascii").splitlines()
+    assert "usage: kinopaint COMMAND \\u2026" in shown
+    assert json.loads(text) == "ü🎨"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -117,3 +129,35 @@ def test_a_fault_of_our_own_is_reported_without_a_traceback(kinopaint, clip, mon
     assert ran.err.startswith("KP-INTERNAL: RuntimeError: unforeseen")
     assert "Traceback" not in ran.err
     assert "Traceback" in kinopaint("probe", clip, "--shots", "off", "--debug").err
+
+
+@pytest.mark.parametrize("sheet", ["sheet.mp4", "sheet.gif", "sheet", "sheets/%04d.png"])
+def test_what_holds_no_sheet_is_refused_before_anything_is_opened(kinopaint, sheet):
+    ran = kinopaint("preview", "nowhere.mp4", "oil", "-o", sheet, "--model", "./nowhere")
+    assert ran.code == 2
+    assert ran.err.startswith("KP-SETTING-FORMAT")
+
+
+def test_an_input_without_a_name_is_not_the_working_folder(kinopaint, tmp_path, monkeypatch):
+    (tmp_path / "holiday.png").write_bytes(b"mine")
+    monkeypatch.chdir(tmp_path)
+    ran = kinopaint("stylize", "", "oil", "-o", "out.mp4")
+    assert ran.code == 3
+    assert ran.err.startswith("KP-INPUT-MISSING")
+
+
+def test_words_that_look_like_options_are_told_where_they_go(kinopaint):
+    for words in (["-moody"], ["oil", "--negative-prompt", "-blurry"]):
+        ran = kinopaint("stylize", "in.mp4", *words, "-o", "out.mp4")
+        assert ran.code == 2
+        assert f"go to the end, after --, or behind \"=\": '{words[-1]}'" in ran.err
+    assert kinopaint("stylize", "-o", "out.mp4", "--", "nowhere.mp4", "-moody").code == 3
+    assert kinopaint("stylize", "nowhere.mp4", "--very moody painting", "-o", "out.mp4").code == 3
+    assert kinopaint("stylize", "nowhere.mp4", "--negative-promt=grey and blurry", "-o", "out.mp4").code == 2
+    assert kinopaint("stylize", "nowhere.mp4", "oil", "-o", "out.mp4", "--negative-prompt=-blurry").code == 3
+
+
+def test_a_prompt_without_quotes_is_told_of_them(kinopaint):
+    ran = kinopaint("stylize", "in.mp4", "an", "oil", "painting", "-o", "out.mp4")
+    assert ran.code == 2
+    assert "in quotes" in ran.err

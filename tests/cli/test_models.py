@@ -152,6 +152,23 @@ def test_a_name_that_could_be_mistaken(kinopaint, model):
         assert kinopaint("models", "add", model, "--name", name).code == (0 if not name else 2)
 
 
+@pytest.mark.parametrize(
+    ("file", "changes", "code"),
+    [
+        ("unet/config.json", {"cross_attention_dim": [32, 32, 32, 32]}, 0),
+        ("vae/config.json", {"latent_channels": "four"}, 5),
+    ],
+)
+def test_odd_configurations_do_not_end_the_list(file, changes, code, kinopaint, model):
+    config = json.loads((model / file).read_text())
+    kinopaint("models", "add", model, "--name", "mine")
+    (model / file).write_text(json.dumps(config | changes))
+    assert kinopaint("models", "show", "mine").code == code
+    ran = kinopaint("models")
+    assert ran.code == 0
+    assert ("KP-MODEL-ARCHITECTURE" in ran.out) == (code == 5)
+
+
 def test_a_broken_list_is_named(kinopaint, own_configuration):
     own_configuration.parent.mkdir(parents=True)
     own_configuration.write_text("{")
@@ -205,6 +222,12 @@ def test_a_text_to_image_model_with_a_controlnet_and_a_lora_restyles_a_clip(kino
         (["--controlnet", "some/folder"], 2, "KP-CONTROLNET-HINT"),
         (["--controlnet", "cany=some/folder"], 2, "KP-CONTROLNET-HINT"),
         (["--controlnet", "canny=some/folder:1:0.8-0.2"], 2, "KP-SETTING-VALUE"),
+        (["--controlnet", "canny=./nowhere:1:0.1.2-0.5"], 5, "KP-MODEL-NOT-FOUND"),
+        (["--controlnet", "canny=./nowhere:1:.-1"], 5, "KP-MODEL-NOT-FOUND"),
+        (["--lora", ""], 2, "KP-SETTING-VALUE"),
+        (["--vae", ""], 2, "KP-SETTING-VALUE"),
+        (["--lora", "x" * 5000], 5, "KP-MODEL-NOT-FOUND"),
+        (["--vae", "x" * 5000], 5, "KP-MODEL-NOT-FOUND"),
         (["--ip-adapter", "some.safetensors"], 2, "KP-IP-ADAPTER-PICTURE"),
         (["--lora", "nowhere.safetensors"], 5, "KP-MODEL-NOT-FOUND"),
         (["--vae", "./nowhere"], 5, "KP-MODEL-NOT-FOUND"),

@@ -263,7 +263,7 @@ def test_pictures_that_appear_meanwhile_are_not_replaced(tmp_path):
     assert names(tmp_path / "out") == ["1.png"]
 
 
-@pytest.mark.parametrize("given", ["in", "in/*.png", "in/%d.png"])
+@pytest.mark.parametrize("given", ["in", "in/*.png", "in/%d.png", "in/1.png"])
 def test_the_input_is_never_the_output(tmp_path, given):
     write_pictures(tmp_path / "in", ["1.png", "2.png"])
     with pytest.raises(SettingsError, match="KP-OUTPUT-IS-INPUT"):

@@ -6,6 +6,8 @@ only when a command needs it. Every failure is one block on standard error: code
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import signal
 import sys
@@ -44,6 +46,7 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (0 to 7, as interface.md lists them)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _print_everything()
     try:
         with _stoppable():
             return _dispatch(words)
@@ -79,6 +82,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         failure.__cause__ = error
     report(failure, words)
     return failure.exit_code
+
+
+def _print_everything() -> None:
+    """Have letters that the encoding of our output lacks written as escapes, which JSON reads, in place of failing."""
+    codecs.register_error("kinopaint-escaped", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="kinopaint-escaped")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 @contextmanager

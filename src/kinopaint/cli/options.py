@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
@@ -21,9 +22,16 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: str, **more: Any) -> None:
         more.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(prog=f"kinopaint {command}", allow_abbrev=False, **more)
+        self._dashed: list[str] = []  # words that only look like options
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError("KP-USAGE", message, fix=f"{self.prog} --help lists what can be said")
+        fix = f"{self.prog} --help lists what can be said"
+        positionals = {each.dest for each in self._actions if not each.option_strings}
+        if self._dashed:
+            fix = f'words that begin with "-" go to the end, after --, or behind "=": {self._dashed[0]!r}; {fix}'
+        elif message.startswith("unrecognized arguments") and "prompt" in positionals:
+            fix = f"a prompt of several words goes in quotes; {fix}"
+        raise SettingsError("KP-USAGE", message, fix=fix)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         # The options are looked through first: an unknown one would leave its value behind as a positional.
@@ -32,6 +40,10 @@ class Parser(argparse.ArgumentParser):
             if word == "--":
                 break
             name = word.split("=", 1)[0]
+            if " " in name:  # words, whatever they begin with, as argparse sees it, too
+                continue
+            if re.match(r"-[^-\d.]", word) and word[:2] not in known:
+                self._dashed.append(word)
             if name.startswith("--") and name not in known:
                 raise SettingsError(
                     "KP-USAGE",

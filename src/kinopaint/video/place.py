@@ -26,9 +26,23 @@ def check_place(path: Path, source: str | PathLike[str], *, overwrite: bool, pat
     With `pattern` (`%04d.png`) the result is a folder of such pictures: a new or empty one, or to be overwritten one
     that holds nothing else.
 
-    Raises SettingsError (KP-OUTPUT-IS-INPUT) and OutputError (KP-OUTPUT-FOLDER, -DIRECTORY, -EXISTS, -PERMISSION).
+    Raises SettingsError (KP-OUTPUT-IS-INPUT) and OutputError (KP-OUTPUT-NAME, -FOLDER, -DIRECTORY, -EXISTS,
+    -PERMISSION).
     """
     folder, where = path.parent, shown(path)
+    try:
+        os.lstat(path)
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        PermissionError,
+    ):  # the first is as it should be, the others show below
+        pass
+    except (OSError, ValueError) as error:  # too long, a null byte
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(
+            "KP-OUTPUT-NAME", f"no file can have this name: {reason}", where=where, fix="choose another name"
+        ) from None
     if not folder.is_dir():
         raise OutputError("KP-OUTPUT-FOLDER", "there is no such folder", where=shown(folder), fix="make it first")
     if path.is_dir() and pattern is None:
@@ -150,9 +164,12 @@ def _publish_folder(partial: Path, path: Path, *, overwrite: bool) -> None:
 
 
 def _places(source: str | PathLike[str], pattern: str | None) -> tuple[str, ...]:
-    """The input, and for a folder as result also the folder of the pictures that a pattern names."""
+    """The input; and for a folder as result also the folder of the picture, or of the pictures, that it names."""
     text = os.fspath(source)
-    return (text,) if pattern is None or os.path.exists(text) else (text, os.path.dirname(os.path.abspath(text)))
+    if pattern is None or os.path.isdir(text):
+        return (text,)
+    folder, name = os.path.split(os.path.abspath(text))
+    return (text, folder) if belongs(pattern, name) or not os.path.exists(text) else (text,)
 
 
 def sync_folder(folder: Path) -> None:

@@ -33,6 +33,13 @@ def parse_shots(value: str | PathLike[str] | Sequence[int | str | Fraction]) -> 
     """
     if value in ("auto", "off"):
         return "auto" if value == "auto" else "off"
+    if not isinstance(value, (str, PathLike, Iterable)):
+        raise SettingsError(
+            "KP-SHOTS-MARK",
+            f"{value!r} says no cuts",
+            where="shots",
+            fix='give "auto", "off", a file, or a list of cuts',
+        )
     if not isinstance(value, (str, PathLike)):
         return tuple(_mark(each, f"entry {place}") for place, each in enumerate(value, 1))
     path = Path(fspath(value))

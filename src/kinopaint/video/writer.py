@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import shutil
 from array import array
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from kinopaint.errors import InternalError, OutputError, SettingsError, ShapeError
+from kinopaint.text import to_json
 from kinopaint.video.codecs import CONTAINERS, choose_codec
 from kinopaint.video.delivery import DeliveryCheck, DeliveryPlan, check_delivery
 from kinopaint.video.frame import Frame, Image
@@ -124,7 +124,7 @@ class ClipWriter:
         try:
             with self._mapped():
                 tags = {
-                    key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                    key: value if isinstance(value, str) else to_json(value)  # which names of any bytes survive
                     for key, value in metadata.items()
                 }
                 target = self._target = Target(
