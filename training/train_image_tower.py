@@ -1,10 +1,10 @@
 """The image tower: `python -m training.train_image_tower --minutes 40`: a small stock `CLIPVisionModelWithProjection`.
 
-Every sample is one crop of one picture in two looks (renderings, or the photograph). Three losses: the pooled output
-finds its medium among the words of the frozen text encoder (so the text side needs no projection: its pooled output is
-the embedding); it finds the other look of its own crop among those of the batch; and every spatial token finds the
-token of the same place in the other look, among all other places. Tokens are dropped while training, which halves the
-time; the last tenth sees all of them.
+Every sample is one crop of one picture in two looks (renderings, moods, or the photograph). Three losses: the pooled
+output finds its look among the words of the frozen text encoder, and comes near to them (so the text side needs no
+projection: its pooled output is the embedding); it finds the other look of its own crop among those of the batch; and
+every spatial token finds the token of the same place in the other look, among all other places. Tokens are dropped
+while training, which halves the time; the last tenth sees all of them.
 """
 
 import argparse
@@ -22,8 +22,9 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVis
 
 from kinopaint.models.image import CLIP_MEAN, CLIP_STD
 from training.data import pictures
+from training.mood_shards import mood_folder
 from training.render_shards import slug
-from training.words import IDENTITY, TRAINED, caption, held_out_phrases, train_phrases
+from training.words import IDENTITY, MOODS, TRAINED, caption, held_out_phrases, train_phrases
 
 SIZE = 224
 CONFIG = {
@@ -37,8 +38,9 @@ CONFIG = {
     "hidden_act": "gelu",
 }
 PHOTO = "photo"
-LOOKS = (PHOTO, *TRAINED)
+LOOKS = (PHOTO, *TRAINED, *MOODS)
 WIDE = 64  # tokens of each crop that the dense loss compares
+ALIGNED = 2.0  # weight of the distance to the words: cross-entropy alone orders cosines and leaves them about zero
 
 
 class Pairs:
@@ -46,7 +48,7 @@ class Pairs:
 
     def __init__(self, shards: Path, names: set[str] | None, without: set[str], seed: int | list[int]) -> None:
         self.rng = np.random.default_rng(seed)
-        folders = {look: shards / (PHOTO if look == PHOTO else slug(look)) for look in LOOKS}
+        folders = {look: shards / (mood_folder(look, None) if look in MOODS else slug(look)) for look in LOOKS}
         self.looks: dict[str, list[tuple[int, Path]]] = defaultdict(list)
         for label, look in enumerate(LOOKS):
             for file in sorted(folders[look].glob("*.jpg")):
@@ -65,7 +67,9 @@ class Pairs:
             for view, which in enumerate(chosen):
                 label, file = files[which]
                 image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
-                out[view, i] = crop(image, draws if augment else None)
+                part = crop(image, draws if augment else None)
+                soft = augment and self.rng.random() < 0.5  # as a codec or a small model leaves them
+                out[view, i] = cv2.GaussianBlur(part, (0, 0), self.rng.uniform(0.4, 1.6)) if soft else part
                 labels[view, i] = label
         if augment:  # light: colours belong to the look
             light = self.rng.uniform(0.93, 1.07, (2, count, 1, 1, 1))
@@ -129,7 +133,11 @@ def match(one: Tensor, other: Tensor, sharpness: float) -> Tensor:
 def losses(
     embeds: tuple[Tensor, Tensor], tokens: tuple[Tensor, Tensor], labels: Tensor, texts: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    medium = sum(F.cross_entropy(16 * v @ texts.T, label) for v, label in zip(embeds, labels, strict=True)) / 2
+    medium = sum(
+        F.cross_entropy(16 * v @ texts.T, label) + ALIGNED * (1 - (v * texts[label]).sum(1)).mean()
+        for v, label in zip(embeds, labels, strict=True)
+    )
+    medium = medium / 2
     instance = match(*embeds, sharpness=10.0)
     dense = match(*(F.normalize(t[:, places].flatten(0, 1), dim=-1) for t in tokens), sharpness=12.0)
     return torch.as_tensor(medium), instance, dense
@@ -149,6 +157,7 @@ def judged(model: CLIPVisionModelWithProjection, held: tuple[Tensor, Tensor], te
     here = (table.argmax(2) == torch.arange(table.shape[1])).float().mean()
     return {
         "medium": round(float(torch.cat(named).float().mean()), 3),
+        "cosine": round(float((embeds[0] * texts[labels[0], 0]).sum(1).mean()), 3),
         "instance": round(float(found.float().mean()), 3),
         "place": round(float(here), 3),
         "same_place": round(float(table.diagonal(dim1=1, dim2=2).mean()), 3),
