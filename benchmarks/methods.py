@@ -34,6 +34,9 @@ PIECES = (
     ("cockatoo.mp4", 2.0, "a watercolor painting"),
     ("man_skiing.mp4", 0.5, "a watercolor painting"),
     ("sam2_coffee.mp4", 3.0, "oil painting"),
+    ("flower.mp4", 1.0, "ukiyo-e woodblock print"),
+    ("intel_store_aisle.gif", 1.0, "comic book"),
+    ("man_skiing.mp4", 0.5, "charcoal drawing"),
 )
 METRICS = ("e_warp_excess", "e_warp", "pro_con", "content", "fra_con", "sharpness_ratio")
 
@@ -133,7 +136,7 @@ def main() -> None:
                 f"{name:<18} {row:<12}", *(f"{key} {value:.4f}" for key, value in numbers.items() if value), flush=True
             )
         if args.out:
-            sheet(lines, args.out / f"{Path(name).stem}.png")
+            sheet(lines, args.out / f"{Path(name).stem}-{prompt.replace(' ', '-')}.png")
     names = ("kept", "pro_con", "prompt", "content", "sharpness")
     print(f"\n{'':<14}{'excess':>9}" + "".join(f"{name:>10}" for name in names) + f"{'cpu s/frame':>13}")
     for row, pieces in found.items():

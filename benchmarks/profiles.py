@@ -2,7 +2,7 @@
 
     python benchmarks/profiles.py [--frames 4] [--size 256x128] [--repeats 2] [--only balanced fast] [--write]
 
-The embedded model paints two clips made in code with two prompts; each row is compared with the same settings under
+The embedded model paints two clips made in code with four prompts; each row is compared with the same settings under
 `exact`. PSNR and SSIM are to the frames of `exact`, scores (those of `kinopaint evaluate`) are ratios to its own. Speed
 is the processor's time of painting, rows taking turns, on one thread: the best of the turns. `--write` puts the rows
 where recipes find them (src/kinopaint/deviations.json).
@@ -33,7 +33,7 @@ from kinopaint.models.hashes import file_hash
 from kinopaint.profiles import PROFILES, Profile
 
 SCENES = ("coffee", "cat")
-PROMPTS = ("a watercolor painting", "charcoal drawing")
+PROMPTS = ("a watercolor painting", "charcoal drawing", "comic book", "stained glass window")
 UNET = "unet/diffusion_pytorch_model.safetensors"
 SCORES = ("pro_con", "content", "e_warp")
 HALF = "bfloat16"
