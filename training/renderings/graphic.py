@@ -106,10 +106,10 @@ DECO = np.array(
 
 @medium("art deco poster")
 def art_deco(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    image = with_chroma(source.simplified(5, 5), 1.5)
+    image = with_chroma(source.simplified(6, 6, 5), 1.5)
     lab = to_lab(image)
     inks = to_lab(DECO[None])[0]
-    label = smooth_labels(lab, inks, 2.4)
+    label = smooth_labels(lab, inks, 3.2)
     flat = blur((0.8 * inks + 0.2 * cell_means(lab, label, len(inks))).astype(np.float32)[label], 0.6)
     airbrush = np.clip(0.75 * (blur(lab[..., 0], 3) - blur(flat[..., 0], 3)), -24, 24)
     rows, cols = label.shape

@@ -116,8 +116,7 @@ def pencil(source: Source, draw: np.random.Generator, paintings: dict[str, list[
         * smoothstep(-1.1, 1.1, 0.8 * second + 0.4 * paper + 2.6 * (tone - 0.6))
         * smoothstep(0.3, 0.45, tone),
         0.5 * tone * smoothstep(-1.1, 1.1, 0.8 * third + 2.6 * (tone - 0.8)) * smoothstep(0.55, 0.7, tone),
-        0.85 * lines(source.light, source.angle, 0.9, 0.985, 45),
-        0.6 * lines(source.light, source.angle, 0.6, 0.99, 60),
+        0.85 * lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.2, 0.978, 40),
     ]
     empty = np.prod([1 - np.clip(d, 0, 1) for d in layers], axis=0)
     ink = np.minimum(1 - empty, 0.93)
@@ -162,7 +161,7 @@ def charcoal(source: Source, draw: np.random.Generator, paintings: dict[str, lis
 @medium("ink wash painting (sumi-e)")
 def ink_wash(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     noise = source.noise
-    soft = displaced(source.rgb, noise.displacement("bleed", 2.0))
+    soft = displaced(source.rgb, noise.displacement("bleed", 1.0))
     direction = structure(soft, 3.5, 16)
     image = kuwahara(kuwahara(kuwahara(soft, 6, direction), 6, direction), 4, direction)
     light = np.clip(lightness(image) ** 0.85 / 0.72, 0, 1)
@@ -173,7 +172,7 @@ def ink_wash(source: Source, draw: np.random.Generator, paintings: dict[str, lis
     wash = mix(wash, blur(wash.astype(np.float32), 3), 0.25)
     dry = smoothstep(-1.3, 0.2, noise.strokes("dry", direction.angle, 10))
     brush = lines(lightness(soft), direction.angle, 2.4, 0.96, 26) * dry
-    fine = 0.5 * lines(lightness(soft), direction.angle, 1.1, 0.98, 45)
+    fine = 0.5 * lines(lightness(kuwahara(soft, 2.5, direction)), direction.angle, 1.3, 0.976, 40)
     ink = 1 - (1 - (1 - wash) * 0.92) * (1 - 0.85 * brush) * (1 - fine)
     paper = colour(0.955, 0.935, 0.875) * (1 + 0.012 * noise.smooth("fibre", 1.0)[..., None])
     return mix(paper, colour(0.09, 0.09, 0.105), np.clip(ink, 0, 0.95))
@@ -290,9 +289,10 @@ def dot_screen(shape: tuple[int, ...]) -> Array:
 @medium("comic book")
 def comic(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     image = cv2.bilateralFilter(source.rgb, 7, 0.12, 5)
-    lab = to_lab(kuwahara(image, 3.5, source.direction))
-    light = local_contrast(lab[..., 0] / 100, 0.25) ** 0.8
-    flat = posterise(light**0.9, 4, 0.06)
+    lab = to_lab(kuwahara(kuwahara(image, 3.5, source.direction), 2.5, source.direction))
+    calm = lab[..., 0] / 100
+    light = local_contrast(calm, 0.25) ** 0.8
+    flat = posterise(light**0.9, 4, 0.12)
     lab[..., 0] = 100 * (0.12 + 0.88 * flat)
     lab[..., 1:] *= 1.6
     screen = dot_screen(light.shape)
@@ -300,9 +300,7 @@ def comic(source: Source, draw: np.random.Generator, paintings: dict[str, list[A
     dots = smoothstep(-0.06, 0.06, screen - (1 - tone))
     middle = smoothstep(0.25, 0.40, 1 - light) * (1 - smoothstep(0.68, 0.82, 1 - light))
     out = to_rgb(lab) * (1 - 0.38 * dots * middle)[..., None]
-    ink = np.maximum(
-        lines(source.light, source.angle, 1.45, 0.968, 60), lines(source.light, source.angle, 0.8, 0.985, 60)
-    )
+    ink = np.maximum(lines(calm, source.angle, 1.6, 0.966, 40), lines(calm, source.angle, 1.0, 0.98, 40))
     ink = np.maximum(ink, 1 - smoothstep(0.12, 0.2, light))
     return mix(out, colour(0.04, 0.04, 0.06), ink)
 
@@ -541,13 +539,8 @@ def pixel_art(source: Source, draw: np.random.Generator, paintings: dict[str, li
 
 @medium("blueprint")
 def blueprint(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    light = lightness(kuwahara(source.rgb, 2.5, source.direction))
-    ink = 0.95 * lines(source.light, source.angle, 0.95, 0.985, 70)
-    ink = np.maximum(ink, 0.55 * lines(light, source.angle, 1.9, 0.97, 35))
-    calm = blur(light, 3)
-    for cut in (0.25, 0.42, 0.6, 0.78):
-        slope = np.hypot(cv2.Sobel(calm, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(calm, cv2.CV_32F, 0, 1) / 8) + 2e-3
-        ink = np.maximum(ink, 0.35 * np.clip(1.2 - np.abs(calm - cut) / slope, 0, 1))
+    light = lightness(source.simplified(3.5, 2.5))
+    ink = 0.9 * lines(light, source.angle, 1.4, 0.972, 40)
     ink = np.maximum(ink, 0.36 * hatch(light.shape, np.pi / 4, DIAGONAL, 1 - light, 0.55, np.zeros_like(light)))
     ground = colour(0.055, 0.215, 0.50) * (1 + 0.06 * source.noise.turbulence("sheet")[..., None])
     x, y = grid(light.shape)

@@ -147,7 +147,7 @@ def chalkboard(source: Source, draw: np.random.Generator, paintings: Paintings) 
 @medium("expressionist painting")
 def expressionist(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
     noise = source.noise
-    bent = displaced(source.rgb, noise.displacement("lean", 8, 22))
+    bent = displaced(source.rgb, noise.displacement("lean", 3, 22))
     direction = structure(bent)
     image = palette_map(bent, paintings["expressionism"][0], 0)(bent, 0.3, 0.6)
     image = kuwahara(kuwahara(image, 6, direction), 5, direction)
