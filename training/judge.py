@@ -6,7 +6,7 @@ For every medium and mood, in `runs/judge.csv` (kind, name, figure, value):
   trained on the generator's pictures) gives the right name, made from the style's own name, from free wordings
   (`free_wordings.py`), from phrasings that no caption had as the text encoder alone understands them, and by the
   generator itself;
-- `psnr`: to the generator's rendering of the same picture, in dB;
+- `psnr`: to the generator's rendering of the same picture, its parameters at the middle of their ranges, in dB;
 - `ssim`, `edge_f1`: of the lightness against that rendering; `ssim_photo`, `edge_f1_photo`: what the photograph itself
   has against it;
 - `strength_ordered`: share of pictures that "slightly" leaves nearer to the photograph than "strongly" does;
@@ -212,7 +212,7 @@ def main() -> None:
     def rows() -> Iterator[Row]:
         for label, medium in enumerate(TRAINED):
             if not args.styles or medium in args.styles:
-                drawn = [byte(render(p, medium, 1000 + i, palettes)) for i, p in enumerate(photos)]
+                drawn = [byte(render(p, medium, 1000 + i, palettes, typical=True)) for i, p in enumerate(photos)]
                 yield from style_rows(model, "medium", medium, media, label, sources, drawn)
         for label, mood in enumerate(MOODS):
             if not args.styles or mood in args.styles:

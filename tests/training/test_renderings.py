@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from training import words
 from training.renderings import MEDIA, render
-from training.renderings.blocks import TWO_CELLS, diagonal, triangles
+from training.renderings.blocks import TWO_CELLS, Noise, diagonal, triangles
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,6 @@ def test_same_arguments_give_the_same_pixels(medium, photograph, paintings):
 
 
 def test_noise_stays_on_the_canvas_when_the_picture_grows(photograph, paintings):
-    from training.renderings.blocks import Noise
-
     assert np.array_equal(Noise(3, (96, 128)).white("paper"), Noise(3, (200, 300)).white("paper")[:96, :128])
 
 
@@ -67,3 +65,15 @@ def test_diagonal_strokes_repeat_with_two_cells_and_change_sign_from_cell_to_cel
         waves[1:, :-1] if sign == 1 else waves[:-1, :-1], waves[:-1, 1:] if sign == 1 else waves[1:, 1:], atol=1e-4
     )
     assert abs(waves.std() - 1) < 0.01
+
+
+def test_typical_parameters_do_not_follow_the_seed(photograph, paintings):
+    calm = cv2.GaussianBlur(
+        photograph, (0, 0), 20
+    )  # where the poster's rays show; they are all that it draws by chance
+    by_chance, typical = (
+        [render(calm, "art deco poster", seed, paintings, typical=typical) for seed in range(4)]
+        for typical in (False, True)
+    )
+    assert all(np.array_equal(typical[0], other) for other in typical)
+    assert not all(np.array_equal(by_chance[0], other) for other in by_chance)

@@ -1,12 +1,14 @@
 """The door to the media, `render`, and what their files share."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from training.renderings.blocks import Array, Noise, Source, level, to_lab, to_rgb
 
-Medium = Callable[[Source, np.random.Generator, dict[str, list[Array]]], Array]
+Draw = Any  # a numpy generator, or Typical
+Medium = Callable[[Source, Draw, dict[str, list[Array]]], Array]
 MEDIA: dict[str, Medium] = {}
 
 
@@ -18,11 +20,27 @@ def medium(name: str) -> Callable[[Medium], Medium]:
     return register
 
 
-def render(rgb: Array, name: str, seed: int, paintings: dict[str, list[Array]]) -> Array:
-    """Return `rgb` (float32 in [0, 1]) in the medium `name`; the same arguments give the same pixels."""
+class Typical:
+    """In place of a generator: every draw is the middle of its range."""
+
+    def uniform(self, low: float, high: float) -> float:
+        return (low + high) / 2
+
+    def random(self) -> float:
+        return 0.5
+
+    def integers(self, end: int) -> int:
+        return end // 2
+
+
+def render(rgb: Array, name: str, seed: int, paintings: dict[str, list[Array]], *, typical: bool = False) -> Array:
+    """Return `rgb` (float32 in [0, 1]) in the medium `name`; the same arguments give the same pixels.
+
+    `typical`: the medium's parameters at the middle of their ranges; grain and strokes still follow `seed`.
+    """
     source = Source(level(rgb), Noise(seed, rgb.shape[:2]))
-    drawn = MEDIA[name](source, source.noise.generator("draws-" + name), paintings)
-    return np.clip(drawn, 0, 1).astype(np.float32)
+    draw = Typical() if typical else source.noise.generator("draws-" + name)
+    return np.clip(MEDIA[name](source, draw, paintings), 0, 1).astype(np.float32)
 
 
 def mix(a: Array, b: Array, weight: Array | float) -> Array:
