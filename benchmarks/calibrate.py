@@ -102,7 +102,7 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
     add("mask", f"binary_image 0.25 {fine}", mask_mode="binary_image", s_mask=0.25, **at)
     add("mask", f"masked_content 0.5 {fine} less image", s_mask=0.5, **{**at, "s_image": 0.6 * s_image})
     if tower:
-        for strength in (0.01, 0.02, 0.03, 0.05, 0.1):
+        for strength in (0.02, 0.05, 0.1):
             add("clip", f"state {strength}", clip_strength=strength, s_mask=0.0)
         for strength in (0.05, 0.1):
             at = {"clip_strength": strength, "s_mask": 0.0}
@@ -111,10 +111,12 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
             add("clip", f"state {strength} more words", **{**at, "s_text": 1.5 * s_text})
             add("clip", f"classifier {strength}", clip_shift="classifier", **at)
         at = {"clip_strength": 0.05, "s_mask": 0.0}
-        add("clip", "state 0.05 0.6-0.0", clip_high=0.6, **at)
         add("clip", "eval_only 0.05", clip_shift="eval_only", **at)
-        for features in ("pooled", "self_similarity"):
-            add("clip", f"{features} 0.05", clip_features=features, **at)
+        add("clip", "pooled 0.05", clip_features="pooled", **at)
+        for strength in (0.05, 0.1):
+            alike = {"clip_features": "self_similarity", "clip_strength": strength, "s_mask": 0.0}
+            add("clip", f"self_similarity {strength}", **alike)
+            add("clip", f"self_similarity {strength} every 2", clip_every=2, **alike)
         for decoder in ("linear", "reduced"):
             add("clip", f"{decoder} decoder 0.05", clip_decoder=decoder, **at)
     add("temporal", "identity")

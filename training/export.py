@@ -54,6 +54,7 @@ def main() -> None:
     # parts that these runs have not made stay as the folder has them
     for part, load in {
         "autoencoder/vae": lambda path: AutoencoderTiny.from_pretrained(path).half(),
+        "decoder/vae": lambda path: AutoencoderTiny.from_pretrained(path).half(),  # the same encoder
         "unet/unet": lambda path: UNet2DConditionModel.from_pretrained(path, torch_dtype=torch.float16),
         "text/text_encoder": lambda path: CLIPTextModel.from_pretrained(path, dtype=torch.float16),
     }.items():

@@ -41,7 +41,9 @@ def main() -> None:
         ],
         ["train_image_tower", "--data", args.data, "--minutes", str(40 * args.scale)],
         ["export"],
-        # both learn with the model that was exported
+        # these learn with the model that was exported
+        ["train_decoder", "--paint-minutes", str(4 * args.scale), "--minutes", str(30 * args.scale)],
+        ["export"],
         [
             "train_refiner",
             "--data",

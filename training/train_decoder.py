@@ -1,4 +1,4 @@
-"""Stage 5, the decoder once more: `python -m training.train_decoder --paint-minutes 6 --minutes 40`.
+"""The decoder once more: `python -m training.train_decoder --paint-minutes 4 --minutes 30`.
 
 Latents that the denoiser makes are smoother than those of pictures: where it cannot know a stroke's place it paints the
 mean of all places. So the decoder goes on learning with both: latents of pictures, which it has to give back, and
@@ -196,12 +196,12 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, default=Path("runs/shards"))
     parser.add_argument("--latents", type=Path, default=Path("runs/unet/latents.pt"))
     parser.add_argument("--out", type=Path, default=Path("runs/decoder"))
-    parser.add_argument("--paint-minutes", type=float, default=6)
+    parser.add_argument("--paint-minutes", type=float, default=4)
     parser.add_argument("--paint-batch", type=int, default=24)
-    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--batch", type=int, default=8, help="half of it painted")
     parser.add_argument("--rate", type=float, default=4e-4)
-    parser.add_argument("--busy", type=float, default=1.0, help="weight of how busy painted patches are")
+    parser.add_argument("--busy", type=float, default=1.5, help="weight of how busy painted patches are")
     parser.add_argument("--blocks", type=int, nargs=4, default=[8, 5, 2, 0], help="residual blocks at 1/8, 1/4, 1/2, 1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
