@@ -8,7 +8,7 @@ import pytest
 from clips import make_clip, picture
 
 from kinopaint.errors import InputError
-from kinopaint.video.color import ToRgb, color_tags
+from kinopaint.video.color import ColorTags, ToRgb, color_tags
 from kinopaint.video.reader import open_here as open_clip
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}  # of red and blue
@@ -106,6 +106,19 @@ def test_deep_rgb_and_grey_are_rounded_without_bias(pixel_format):
     assert np.array_equal(image[0, :, 1], values)
 
 
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 16])
+def test_deep_full_range_is_rounded_without_bias(bits):
+    frame = av.VideoFrame(256, 2, f"yuv444p{bits}le")
+    grey = np.rint(np.arange(256) * ((2**bits - 1) / 255))
+    for plane, values in zip(frame.planes, (grey, *[np.full(256, 2 ** (bits - 1))] * 2), strict=True):
+        rows = np.zeros((2, plane.line_size // 2), np.uint16)
+        rows[:, :256] = values
+        plane.update(rows.tobytes())
+    frame.color_range = 2
+    image, _ = ToRgb()(frame, color_tags(frame))
+    assert np.array_equal(image[0], np.arange(256)[:, None].repeat(3, 1))
+
+
 def test_transparent_parts_are_put_on_white(tmp_path):
     clip = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgra", planes=[0], tags=None, times=[0])
     value, reader = first(clip)
@@ -128,6 +141,17 @@ def test_hdr_grey_follows_the_stated_rule(tmp_path, nits, light):
     value, reader = first(clip)
     assert np.abs(value - 255 * light ** (1 / 2.4)).max() <= 2
     assert any("tone-mapped" in warning for warning in reader.warnings)
+
+
+def test_full_range_hdr_is_as_bright_as_limited_range():
+    images, signal = [], np.linspace(0.2, 0.6, 64)
+    for full, luma in ((False, (4096 + 56064 * signal)), (True, 65535 * signal)):
+        frame = av.VideoFrame(64, 2, "yuv444p16le")
+        for plane, values in zip(frame.planes, (luma, *[np.full(64, 32768)] * 2), strict=True):
+            plane.update(np.resize(np.rint(values), plane.buffer_size // 2).astype(np.uint16).tobytes())
+        image, _ = ToRgb()(frame, ColorTags("bt2020", full, "bt2020", "pq"))
+        images.append(image.astype(int))
+    assert abs(np.mean(images[1] - images[0])) < 0.1
 
 
 def test_hlg_reference_white_is_where_pq_has_it(tmp_path):

@@ -62,6 +62,8 @@ class ColorTags:
         return self.transfer if self.transfer in ("pq", "hlg") else None
 
 
+_WHITE = 255 << 8  # of 16-bit RGB, where the scaler made it from limited range
+
 DELIVERED = ColorTags("bt709", False, "bt709", "bt709")
 
 
@@ -102,19 +104,25 @@ class ToRgb:
         elif not wide:
             image = self._to_8_bits(frame, tags, "rgb24")
         if wide:
-            image = to_bt709(self._convert(frame, tags, "rgb48le"), tags)
+            image = to_bt709(self._to_16_bits(frame, tags), tags)
         if alpha is None or alpha.min() == 255:
             return image, None
         return on_white(image, alpha), alpha
 
     def _to_8_bits(self, frame: av.VideoFrame, tags: ColorTags, pixel_format: str) -> NDArray[np.uint8]:
-        bits = max(component.bits for component in frame.format.components)
-        if bits <= 8 or tags.matrix not in ("rgb", "grey") or not tags.full_range:
+        white = _white(frame.format, tags)
+        if white == _WHITE:
             return self._convert(frame, tags, pixel_format)
-        # The scaler only drops bits here, which makes 65535 / 2 brighter than 255 / 2; grey it fills up with zeros.
+        # On the way to 8 bits the scaler only drops bits here: what is rounded well elsewhere comes out too bright.
         deep = self._convert(frame, tags, {"rgb24": "rgb48le", "rgba": "rgba64le"}[pixel_format]).astype(np.uint32)
-        white = 65535 if tags.matrix == "rgb" else ((1 << bits) - 1) << (16 - bits)
         return np.minimum((deep * 255 + white // 2) // white, 255).astype(np.uint8)
+
+    def _to_16_bits(self, frame: av.VideoFrame, tags: ColorTags) -> NDArray[np.uint16]:
+        """RGB with white at 65280 = 255 * 256."""
+        deep, white = self._convert(frame, tags, "rgb48le"), _white(frame.format, tags)
+        if white == _WHITE:
+            return deep
+        return np.minimum(deep.astype(np.uint64) * _WHITE // white, 65535).astype(np.uint16)
 
     def _convert(self, frame: av.VideoFrame, tags: ColorTags, pixel_format: str) -> NDArray[np.uint8 | np.uint16]:
         if tags.matrix not in ("rgb", "grey", *_SWSCALE):
@@ -176,6 +184,14 @@ def off_white(image: Image, alpha: Alpha) -> Image:
     opaque = np.maximum(alpha, 1)[..., None].astype(np.int32)
     straight = (255 * (image.astype(np.int32) - (255 - opaque)) + opaque // 2) // opaque
     return np.where(alpha[..., None] == 0, 255, np.clip(straight, 0, 255)).astype(np.uint8)
+
+
+def _white(pixel_format: av.VideoFormat, tags: ColorTags) -> int:
+    """Where the scaler puts white in 16-bit RGB: the bits of full range it fills up with zeros, those of RGB not."""
+    bits = max(component.bits for component in pixel_format.components)
+    if bits <= 8 or not tags.full_range:
+        return _WHITE
+    return 65535 if tags.matrix == "rgb" or bits > 16 else ((1 << bits) - 1) << (16 - bits)
 
 
 def has_alpha(pixel_format: av.VideoFormat) -> bool:
