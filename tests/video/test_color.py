@@ -85,6 +85,35 @@ def test_grey_stays_grey(tmp_path):
     assert first(clip)[0].tolist() == [77, 77, 77]
 
 
+@pytest.mark.parametrize("pixel_format", ["gray", "gray10le", "gray12le", "gray16le", "ya8"])
+def test_grey_of_limited_range_is_stretched(pixel_format):
+    frame = av.VideoFrame(220, 2, pixel_format)
+    bits, dtype = (8, np.uint8) if pixel_format in ("gray", "ya8") else (int(pixel_format[4:6]), np.uint16)
+    codes = np.arange(16, 236) << (bits - 8)
+    rows = np.zeros((2, frame.planes[0].line_size // np.dtype(dtype).itemsize), dtype)
+    if pixel_format == "ya8":
+        rows[:, 0:440:2], rows[:, 1:440:2] = codes, 128
+    else:
+        rows[:, :220] = codes
+    frame.planes[0].update(rows.tobytes())
+    frame.color_range = 1
+    image, alpha = ToRgb()(frame, color_tags(frame))
+    wanted = np.rint(np.arange(220) * 255 / 219)
+    if pixel_format == "ya8":
+        assert (alpha == 128).all()
+        wanted = (wanted * 128 + 255 * 127 + 127) // 255
+    assert np.abs(image[0, :, 1] - wanted).max() <= (1 if pixel_format == "ya8" else 0)
+
+
+def test_monochrome_h265_is_limited_range_where_it_does_not_say_otherwise(tmp_path):
+    options = {"x265-params": "log-level=none"}
+    clip = make_clip(
+        tmp_path / "a.mkv", size=(128, 64), codec="libx265", pixel_format="gray", planes=[60], tags=None,
+        options=options,
+    )  # fmt: skip
+    assert np.abs(first(clip)[0] - (60 - 16) * 255 / 219).max() <= 1
+
+
 def test_rgb_is_taken_as_it_is(tmp_path):
     clip = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", tags=None, times=[0])
     with open_clip(clip) as frames:

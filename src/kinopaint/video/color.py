@@ -110,19 +110,17 @@ class ToRgb:
         return on_white(image, alpha), alpha
 
     def _to_8_bits(self, frame: av.VideoFrame, tags: ColorTags, pixel_format: str) -> NDArray[np.uint8]:
-        white = _white(frame.format, tags)
-        if white == _WHITE:
+        levels = _levels(frame.format, tags)
+        if levels == (0, _WHITE):
             return self._convert(frame, tags, pixel_format)
         # On the way to 8 bits the scaler only drops bits here: what is rounded well elsewhere comes out too bright.
-        deep = self._convert(frame, tags, {"rgb24": "rgb48le", "rgba": "rgba64le"}[pixel_format]).astype(np.uint32)
-        return np.minimum((deep * 255 + white // 2) // white, 255).astype(np.uint8)
+        deep = self._convert(frame, tags, {"rgb24": "rgb48le", "rgba": "rgba64le"}[pixel_format])
+        return _stretched(deep, *levels, 255).astype(np.uint8)
 
     def _to_16_bits(self, frame: av.VideoFrame, tags: ColorTags) -> NDArray[np.uint16]:
         """RGB with white at 65280 = 255 * 256."""
-        deep, white = self._convert(frame, tags, "rgb48le"), _white(frame.format, tags)
-        if white == _WHITE:
-            return deep
-        return np.minimum(deep.astype(np.uint64) * _WHITE // white, 65535).astype(np.uint16)
+        deep, levels = self._convert(frame, tags, "rgb48le"), _levels(frame.format, tags)
+        return deep if levels == (0, _WHITE) else _stretched(deep, *levels, _WHITE).astype(np.uint16)
 
     def _convert(self, frame: av.VideoFrame, tags: ColorTags, pixel_format: str) -> NDArray[np.uint8 | np.uint16]:
         if tags.matrix not in ("rgb", "grey", *_SWSCALE):
@@ -186,12 +184,25 @@ def off_white(image: Image, alpha: Alpha) -> Image:
     return np.where(alpha[..., None] == 0, 255, np.clip(straight, 0, 255)).astype(np.uint8)
 
 
-def _white(pixel_format: av.VideoFormat, tags: ColorTags) -> int:
-    """Where the scaler puts white in 16-bit RGB: the bits of full range it fills up with zeros, those of RGB not."""
+def _levels(pixel_format: av.VideoFormat, tags: ColorTags) -> tuple[int, int]:
+    """Where the scaler puts black and white in 16-bit RGB.
+
+    It takes all grey for full range. The bits of full range it fills up with zeros, those of RGB not.
+    """
+    if tags.matrix == "grey" and not tags.full_range:
+        return 16 << 8, 235 << 8
     bits = max(component.bits for component in pixel_format.components)
     if bits <= 8 or not tags.full_range:
-        return _WHITE
-    return 65535 if tags.matrix == "rgb" or bits > 16 else ((1 << bits) - 1) << (16 - bits)
+        return 0, _WHITE
+    return 0, 65535 if tags.matrix == "rgb" or bits > 16 else ((1 << bits) - 1) << (16 - bits)
+
+
+def _stretched(deep: NDArray[np.uint16], black: int, white: int, peak: int) -> NDArray[np.uint32]:
+    """16-bit RGB with these levels, and transparency from 0 on if there is any, as values from 0 to `peak`."""
+    channels = deep.shape[2]
+    blacks = np.array([black, black, black, 0][:channels], np.uint32)
+    spans = np.array([white, white, white, 65535][:channels], np.uint32) - blacks
+    return np.minimum(((np.maximum(deep, blacks) - blacks) * peak + spans // 2) // spans, peak)
 
 
 def has_alpha(pixel_format: av.VideoFormat) -> bool:
