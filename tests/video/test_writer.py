@@ -556,6 +556,16 @@ def test_a_gif_keeps_hundredths_of_a_second(tmp_path):
     assert [f.time * 100 for f in frames_of(written.output)] == [0, 5, 17, 20]
 
 
+def test_pictures_of_a_gif_that_return_return_whole(tmp_path):
+    shown = [picture(index) for index in (0, 5, 0, 3, 0)]
+    clip = make_clip(
+        tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", tags=None, pictures=shown, times=range(0, 2560, 512)
+    )
+    written, _ = restyle(clip, tmp_path / "b.gif")
+    errors = [np.abs(a.image.astype(int) - b).max() for a, b in zip(frames_of(written.output), shown, strict=True)]
+    assert max(errors) <= 8
+
+
 def test_a_gif_of_too_many_frames_a_second_is_refused_before_it_is_made(tmp_path):
     clip = make_clip(tmp_path / "a.mkv", times=range(0, 20, 4), time_base=MILLISECOND, last_duration=4)
     with pytest.raises(SettingsError, match=r"(?s)at most 100 frames a second, these are 250.*--every 3"):

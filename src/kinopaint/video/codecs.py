@@ -118,7 +118,16 @@ CODECS: Mapping[str, Codec] = {
         alpha_format="bgra",
         alpha_muxers=("matroska",),
     ),
-    "gif": Codec("gif", ("gif",), "pal8", "pal8", alpha_format="pal8", alpha_muxers=("gif",)),
+    "gif": Codec(
+        "gif",
+        ("gif",),
+        "pal8",
+        "pal8",
+        # What a frame shares with the one before is found by palette numbers, whatever the palette of that one was.
+        options={"gifflags": "0"},
+        alpha_format="pal8",
+        alpha_muxers=("gif",),
+    ),
     "png": Codec("png", (None,), "rgb24", "rgb24", alpha_format="rgba", alpha_muxers=(None,)),
     "jpeg": Codec("jpeg", (None,), "yuvj444p", "yuvj444p", ("quality", 95, range(1, 101))),
     "webp": Codec(
