@@ -288,6 +288,24 @@ def test_sound_is_copied_bit_by_bit_with_its_times(tmp_path, ending):
     assert written.audio == ("copied", "copied")
 
 
+def test_plain_samples_are_copied_into_mov_however_the_source_cuts_them(tmp_path):
+    with av.open(str(tmp_path / "a.mxf"), "w") as out:
+        stream, sound = out.add_stream("mpeg2video", rate=25), out.add_stream("pcm_s16le", rate=48000)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(5):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+            wave = np.arange(2 * 1920, dtype=np.int16).reshape(1, -1) + 100 * index
+            frame = av.AudioFrame.from_ndarray(wave, format="s16", layout="stereo")
+            frame.sample_rate, frame.pts = 48000, 1920 * index
+            out.mux(sound.encode(frame))
+        out.mux(stream.encode(None))
+    written, _ = restyle(tmp_path / "a.mxf", tmp_path / "b.mov")
+    before, after = (read_packets(path, "audio") for path in (tmp_path / "a.mxf", written.output))
+    assert written.audio == ("copied",)
+    assert len(after) != len(before)
+    assert b"".join(data for _, data in after) == b"".join(data for _, data in before)
+
+
 def test_sound_is_cut_to_the_range(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", audio=["aac"], times=range(0, 6 * 512, 512))
     written, _ = restyle(clip, tmp_path / "b.mp4", start=0.1, end=Fraction(1, 6))
