@@ -86,6 +86,24 @@ def test_a_late_start_is_kept(tmp_path):
     assert [f.time for f in frames_of(written.output)] == [t * TICK for t in times]
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_recording_from_before_its_clock_turns_over_begins_at_zero(tmp_path, ending):
+    begin = 95443  # seconds; MPEG-TS counts to 2**33 / 90000 = 95443.7
+    times = range(25 * begin, 25 * begin + 20)
+    clip = make_clip(
+        tmp_path / "a.ts", times=times, time_base=Fraction(1, 25), last_duration=1, audio=["aac"], audio_start=begin
+    )
+    source = probe(clip)
+    assert source.start < 0 < source.end
+    written, frames = restyle(clip, tmp_path / f"b{ending}")
+    back, moved = frames_of(written.output), min(source.start, source.streams_of("audio")[0].first)
+    tick = Fraction(0) if ending == ".mp4" else MILLISECOND / 2
+    assert all(abs(b.time - (a.time - moved)) <= tick for a, b in zip(frames, back, strict=True))
+    before, after = read_packets(clip, "audio"), read_packets(written.output, "audio")
+    assert all(abs(b[0] - (a[0] - moved)) <= MILLISECOND for a, b in zip(before, after, strict=True))
+    assert any("because files hold none before 0" in warning for warning in written.warnings)
+
+
 def test_kept_frames_hold_their_own_times(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", times=range(0, 5120, 512))
     written, _ = restyle(clip, tmp_path / "b.mp4", start=Fraction(1, 10), every=3)

@@ -48,9 +48,10 @@ class OtherStreams:
 class DeliveryPlan:
     """What the output must hold.
 
-    `first` and `last` are frame times and `duration` the length, in seconds, as in the source. `tick` is the
-    container's finest step: times may be off by half of it. How long the last frame is shown is kept exactly by few
-    containers, so `duration` has a tolerance of its own. `relative` containers (GIF) start at 0 whatever happens.
+    `first` and `last` are frame times and `duration` the length, in seconds, as in the source, or counted from
+    `Target.origin`. `tick` is the container's finest step: times may be off by half of it. How long the last frame is
+    shown is kept exactly by few containers, so `duration` has a tolerance of its own. `relative` containers (GIF) start
+    at 0 whatever happens.
     `times` are those of all frames, as whole numbers of `time_base` seconds; None where the number of frames is all
     that is stored. `color` is None for RGB codecs.
     """

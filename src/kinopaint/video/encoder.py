@@ -45,7 +45,7 @@ class VideoSink:
         self._durations: dict[int, int] = {}
         self._through: Passthrough | None = None
         self._last_pts: int | None = None
-        self._rounded, self._moved, self._origin = False, Fraction(0), Fraction(0)
+        self._rounded, self._moved, self._origin = False, Fraction(0), target.origin
         self.pixel_format = target.pixel_format
         if self.pixel_format.startswith("yuv444p") and target.codec in ("h264", "h265"):
             self._warnings.append(
@@ -122,7 +122,7 @@ class VideoSink:
             self._durations[picture.pts] = max(1, round(frame.duration / self._base))
         self._mux(picture)
         if self._through is not None:
-            self._through.advance(frame.time)
+            self._through.advance(frame.time - self._origin)
 
     def finish(self) -> OtherStreams:
         self._mux(None)
@@ -159,8 +159,19 @@ class VideoSink:
             None if selection.start is None else source.start + selection.start,
             None if selection.end is None else source.start + selection.end,
         )
+        if self._origin:
+            self._warnings.append(
+                f"the source's times begin at {float(source.start):.3f} s; all times are {float(-self._origin):.3f} s "
+                "later, because files hold none before 0"
+            )
         self._through = Passthrough(
-            source, self._output, self._muxer, audio=target.audio, span=span, warnings=self._warnings
+            source,
+            self._output,
+            self._muxer,
+            audio=target.audio,
+            span=span,
+            origin=self._origin,
+            warnings=self._warnings,
         )
         if chapters := self._through.chapters():
             self._output.set_chapters(chapters)

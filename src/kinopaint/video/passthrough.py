@@ -48,14 +48,23 @@ class _Route:
 class Passthrough:
     """Reads the source a second time, beside the painted frames, and hands over packets up to a given time.
 
+    Times in the result count from `origin`, a time of the source; `span` is in the source's times.
     What is re-encoded or left behind, and why, is added to `warnings`.
     """
 
     def __init__(
-        self, source: ClipInfo, output: OutputContainer, muxer: str, *, audio: bool, span: Span, warnings: list[str]
+        self,
+        source: ClipInfo,
+        output: OutputContainer,
+        muxer: str,
+        *,
+        audio: bool,
+        span: Span,
+        origin: Fraction,
+        warnings: list[str],
     ) -> None:
         self.warnings = warnings
-        self._output, self._span, self._start = output, span, source.start
+        self._output, self._span, self._origin, self._start = output, span, origin, source.start - origin
         self._path = Path(source.path)
         self._input = open_container(check_source(self._path))
         self._chapters = self._input.chapters()
@@ -90,7 +99,7 @@ class Passthrough:
         return OtherStreams(sound, texts, len(self.chapters()))
 
     def advance(self, until: Fraction | None) -> None:
-        """Write all packets before the time `until` (seconds in the source's times), or all that are left."""
+        """Write all packets before the time `until` (seconds from the origin), or all that are left."""
         while self._next is not None and (until is None or _time(self._next) <= until):
             self._write(self._next)
             self._next = next(self._packets, None)
@@ -121,7 +130,8 @@ class Passthrough:
             first = chapter["start"] if start is None else max(chapter["start"], round(start / base))
             last = chapter["end"] if end is None else min(chapter["end"], round(end / base))
             if last > first:
-                kept.append({**chapter, "start": first, "end": last})
+                moved = round(self._origin / base)
+                kept.append({**chapter, "start": first - moved, "end": last - moved})
         return kept
 
     def close(self) -> None:
@@ -208,9 +218,13 @@ class Passthrough:
                     continue
                 if start is not None and time + (packet.duration or 0) * packet.time_base <= start:
                     continue
+                if self._origin:
+                    moved = round(self._origin / packet.time_base)
+                    packet.pts = None if packet.pts is None else packet.pts - moved
+                    packet.dts = None if packet.dts is None else packet.dts - moved
                 yield packet
         except (av.FFmpegError, OSError) as error:  # of the source, and the reader of the pictures judges that
-            place = "" if time is None else f" after {float(time - self._start):.2f} s"
+            place = "" if time is None else f" after {float(time - self._origin - self._start):.2f} s"
             self.warnings.append(f"sound and subtitles end{place}: reading fails ({error.strerror})")
 
     def _write(self, packet: av.Packet) -> None:

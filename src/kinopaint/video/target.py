@@ -50,6 +50,20 @@ class Target:
         return self.source.alpha and self.muxer in self._codec.alpha_muxers
 
     @property
+    def origin(self) -> Fraction:
+        """The source's time, in seconds, that is 0 in the result: 0, or where a clip begins before that.
+
+        Recordings in MPEG-TS may begin shortly before their clock turns over; no container that is written holds that.
+        """
+        source, kept = self.source, self.selection.start
+        begin = source.start + (kept or 0)
+        if begin >= 0:
+            return Fraction(0)
+        if kept is None:  # what is heard before the first picture is kept as well
+            begin = min([begin, *(s.first for s in source.streams if s.kind != "video" and s.first is not None)])
+        return begin // source.time_base * source.time_base
+
+    @property
     def pixel_format(self) -> str:
         return self._codec.pixel_format_for(self.stored, bit_depth=self.source.bit_depth, alpha=self.alpha)
 

@@ -157,16 +157,17 @@ class ClipWriter:
             raise ShapeError(
                 f"the picture is {image.dtype} {image.shape} but uint8 {(self.size[1], self.size[0], 3)} was planned"
             )
-        if self.frames and frame.time <= self._last:
+        time = frame.time - self._target.origin
+        if self.frames and time <= self._last:
             raise InternalError("KP-INTERNAL", f"frame {frame.index} is not later than the one before")
         with self._mapped():
             self._open_sink.write(self._target.picture(image, frame.alpha), frame)
         self._lost_alpha |= frame.alpha is not None and not self._target.alpha
         if not self.frames:
-            self._first = frame.time
-        self._times.append(round(frame.time / self._source.time_base))
-        self.frames, self._last = self.frames + 1, frame.time
-        self._end = frame.time + (frame.duration or 1 / self._source.rate)
+            self._first = time
+        self._times.append(round(time / self._source.time_base))
+        self.frames, self._last = self.frames + 1, time
+        self._end = time + (frame.duration or 1 / self._source.rate)
 
     def finish(self, before_naming: Callable[[Path, WrittenClip], None] | None = None) -> WrittenClip:
         """Complete the file, reopen and check it, and only then give it its name.
