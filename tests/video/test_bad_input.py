@@ -272,6 +272,12 @@ def test_a_header_without_anything_behind_it(tmp_path, name):
     assert code_of(make_clip(tmp_path / name, times=[])) in ("KP-INPUT-TRUNCATED", "KP-INPUT-DAMAGED")
 
 
+def test_an_animated_webp_is_not_called_damaged(tmp_path):
+    clip = make_clip(tmp_path / "a.webp", codec="libwebp_anim", tags=None)
+    with pytest.raises(InputError, match=r"(?s)KP-INPUT-CODEC.*animated WebP.*convert it to GIF"):
+        open_clip(clip)
+
+
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -229,6 +229,13 @@ def find_cut(path: Path) -> Cut | None:
     return None
 
 
+def is_animated_webp(path: Path) -> bool:
+    """By the flag of its extended header."""
+    with open(path, "rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
+
+
 def _cut_boxes(file: BinaryIO, size: int) -> Cut | None:
     """Walk the top-level boxes of an ISO media file."""
     position, kinds = 0, [b""]

@@ -29,6 +29,7 @@ from kinopaint.video.opening import (
     check_source,
     damaged,
     find_cut,
+    is_animated_webp,
     not_video,
     open_container,
     short_of_memory,
@@ -168,6 +169,13 @@ def scan(
                 "the video stream holds no frame",
                 where=shown(path),
                 fix="copy or download the file again",
+            )
+        if picture is None and is_animated_webp(absolute):
+            raise InputError(
+                "KP-INPUT-CODEC",
+                "there is no decoder for animated WebP",
+                where=shown(path),
+                fix="convert it to GIF, APNG or a video first",
             )
         if picture is None:
             limit = (
