@@ -278,6 +278,23 @@ def test_an_animated_webp_is_not_called_damaged(tmp_path):
         open_clip(clip)
 
 
+def test_a_picture_in_avif_is_read_unless_it_has_several_parts(tmp_path):
+    from PIL import Image, features
+
+    if not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    image = Image.fromarray(picture(0))
+    image.save(tmp_path / "a.avif", quality=90)
+    with open_clip(tmp_path / "a.avif") as clip:
+        (frame,) = clip
+    assert np.abs(frame.image.astype(int) - picture(0)).mean() < 4
+    assert code_of(cut(tmp_path / "a.avif", 0.8)) == "KP-INPUT-TRUNCATED"
+    image.putalpha(128)
+    image.save(tmp_path / "b.avif")
+    with pytest.raises(InputError, match=r"(?s)KP-INPUT-CODEC.*2 parts.*PNG or JPEG"):
+        open_clip(tmp_path / "b.avif")
+
+
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

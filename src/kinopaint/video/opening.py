@@ -250,11 +250,11 @@ def _cut_boxes(file: BinaryIO, size: int) -> Cut | None:
         if length < 8:
             return None
         position += length
-    if b"moov" not in kinds:
+    if b"moov" not in kinds and b"meta" not in kinds:  # which pictures (AVIF, HEIC) have in its place
         return Cut(f"its index (moov) is missing; {size} bytes are there", True)
     if position > size:
         # Some writers give the media data a wrong size; the index then tells what is missing. Fragments have none.
-        lossy = kinds[-1] == b"moov" or b"moof" in kinds
+        lossy = kinds[-1] == b"moov" or b"moof" in kinds or b"moov" not in kinds
         return Cut(f"{size} of at least {position} bytes are there", lossy)
     return None
 

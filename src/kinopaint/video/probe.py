@@ -232,6 +232,7 @@ def _scan_sequence(sequence: ImageSequence, fps: Fraction, guard: Guard) -> tupl
 
 
 _MAX_ATTEMPTS = 200
+_PICTURE_BRANDS = ("avif", "heic", "heix", "mif1")
 
 
 class _Packets:
@@ -304,6 +305,13 @@ def _video_streams(container: InputContainer, path: Path, limits: Limits) -> lis
             "the file holds sound but no video" if audio else "the file holds no video stream",
             where=shown(path),
             fix="give a file with a video stream",
+        )
+    if len(videos) > 1 and container.metadata.get("major_brand") in _PICTURE_BRANDS:
+        raise InputError(
+            "KP-INPUT-CODEC",
+            f"the picture is stored in {len(videos)} parts (tiles, transparency), which are not put together here",
+            where=shown(path),
+            fix="convert it to PNG or JPEG first",
         )
     known = [s for s in videos if s.codec_context is not None]
     if not known:
