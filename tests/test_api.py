@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -295,6 +301,92 @@ def test_what_goes_wrong_while_a_window_is_kept_stops_the_run(clip, model_folder
     with pytest.raises(OutputError, match="no room"):
         kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", progress=lambda event: None, **settings)
     assert painted == [0, 1]  # one window ahead, no more
+
+
+WRONG = [None, 1, True, b"x", [1], {}, object(), np.array([1, 2]), 10**400]  # as a path, and as most else
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: type(value).__name__)
+def test_values_of_other_types_are_settings_errors(wrong, clip, tmp_path):
+    output = tmp_path / "o.mp4"
+    calls = [
+        lambda: kinopaint.stylize(wrong, "oil", output),
+        lambda: kinopaint.stylize(clip, "oil", wrong),
+        lambda: kinopaint.stylize(clip, wrong, output),
+        lambda: kinopaint.preview(clip, "oil", wrong),
+        lambda: kinopaint.again(wrong),
+        lambda: kinopaint.evaluate(wrong, clip),
+        lambda: kinopaint.evaluate(clip, wrong),
+        lambda: Job.of(clip, "oil", output, temporal=wrong),
+        lambda: Job.of(clip, "oil", output, model=wrong),
+    ]
+    if wrong is not None:  # which stands for "not given"
+        names = ["negative_prompt", "memory", "quality"]
+        if type(wrong) is int and wrong == 1:  # one byte, CRF 1
+            names = names[:1]
+        calls += [lambda name=name: Job.of(clip, "oil", output, **{name: wrong}) for name in names]
+        calls += [lambda: kinopaint.evaluate(clip, clip, prompt=wrong)]
+        calls += [lambda: kinopaint.evaluate(clip, clip, clip=wrong)]
+        calls += [lambda: kinopaint.stylize(clip, "oil", output, progress=wrong)]
+    for call in calls:
+        with pytest.raises(SettingsError):
+            call()
+
+
+def test_models_and_methods_of_other_types_are_settings_errors():
+    """In a process of its own: here the tests' own checks of types would come first."""
+    code = """
+import kinopaint
+for wrong in (1, True, b"x", [1], {}, object()):
+    calls = [lambda: kinopaint.load_model(wrong), lambda: kinopaint.methods.get_method(wrong)]
+    for name in ("vae", "lora", "controlnet", "ip_adapter", "image_prompt"):
+        calls.append(lambda name=name: kinopaint.stylize("in.mp4", "oil", "out.mp4", **{name: wrong}))
+        calls.append(lambda name=name: kinopaint.load_model("mini", **{name: wrong}))
+    for call in calls:
+        try:
+            call()
+        except kinopaint.errors.SettingsError:
+            continue
+        raise SystemExit(f"{wrong!r} was taken")
+"""
+    here = {**os.environ, "PYTHONPATH": str(Path(kinopaint.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], env=here, check=True)
+
+
+@pytest.mark.parametrize("name", ["no_audio", "download", "allow_damaged", "overwrite", "restart", "keep_work"])
+def test_no_means_no(name, tmp_path):
+    assert getattr(Job.of("in.mp4", "oil", tmp_path / "o.mp4", **{name: "no"}), name) is False
+    for wrong in ("perhaps", None, [], 2):
+        with pytest.raises(SettingsError, match="yes or no"):
+            Job.of("in.mp4", "oil", tmp_path / "o.mp4", **{name: wrong})
+
+
+def test_numbers_that_are_too_large_or_not_whole_are_refused(tmp_path):
+    huge = 10**400
+    for settings in ({"steps": huge}, {"s_text": huge}, {"memory": huge}, {"memory": "0.5"}, {"clip_layer": -huge}):
+        with pytest.raises(SettingsError):
+            Job.of("in.mp4", "oil", tmp_path / "o.mp4", **settings)
+    for wrong in (Fraction(1, 2), Decimal("2.5"), np.float32(2.5)):
+        with pytest.raises(SettingsError, match="whole number"):
+            Job.of("in.mp4", "oil", tmp_path / "o.mp4", seed=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["style-a-video", 1, StyleAVideo, [], object()], ids=str)
+def test_frames_take_objects_and_say_which(parts, method, wrong):
+    with pytest.raises(SettingsError, match=r"methods\.StyleAVideo\("):
+        kinopaint.stylize_frames(pictures(1), "oil", method=wrong, parts=parts)
+    with pytest.raises(SettingsError, match="load_model"):
+        kinopaint.stylize_frames(pictures(1), "oil", method=method, parts="mini" if isinstance(wrong, str) else wrong)
+    with pytest.raises(SettingsError, match="iterable"):
+        kinopaint.stylize_frames(7, "oil", method=method, parts=parts)
+
+
+def test_again_says_what_it_does_not_take(clip):
+    for name in ("shots", "dtype", "seed", "overwrit"):
+        with pytest.raises(SettingsError, match="recipe"):
+            kinopaint.again(clip, **{name: "x"})
+    with pytest.raises(InputError, match="KP-INPUT-MISSING"):
+        kinopaint.again("")
 
 
 def test_values_may_have_the_types_that_python_has_for_them(model_folder, tmp_path):

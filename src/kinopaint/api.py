@@ -29,13 +29,13 @@ from kinopaint.engine.components import Components
 from kinopaint.engine.device import device_errors
 from kinopaint.engine.load import Load, under
 from kinopaint.engine.run import Painted, Progress, stylize_windows
-from kinopaint.errors import InputError
+from kinopaint.errors import InputError, SettingsError
 from kinopaint.job import Job
 from kinopaint.memory import choose_load, footprint, peak_memory
 from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
 from kinopaint.recipe import check_additions, differences, make_recipe, write_sidecar
-from kinopaint.settings import whole
+from kinopaint.settings import listener, path_text, switch, whole
 from kinopaint.text import shown
 from kinopaint.types import Clip, Prompt
 from kinopaint.video import (
@@ -95,7 +95,9 @@ def stylize(
     unless the whole result does. What is painted lies in OUTPUT.kinopaint until then, and the same call goes on
     from there, whatever stopped the last one.
     """
-    return run(Job.of(input, prompt, output, **settings), sidecar=sidecar, progress=progress)
+    job = Job.of(input, prompt, output, **settings)
+    listener(progress)
+    return run(job, sidecar=switch("sidecar", sidecar), progress=progress)
 
 
 @torch.inference_mode(False)  # a caller's would take away the gradients that some methods need
@@ -278,7 +280,8 @@ def preview(
     """
     from kinopaint.sheet import check_ending, contact_sheet, write_picture
 
-    check_ending(Path(output))
+    check_ending(Path(path_text("output", output)))
+    listener(progress)
     job = replace(Job.of(input, prompt, output, **settings), shots="off")
     count = whole("frames", frames, at_least=1)
     check_place(job.output.absolute(), job.input, overwrite=job.overwrite)
@@ -316,7 +319,19 @@ def stylize_frames(
     Raises SettingsError, ModelError, and InputError (KP-FRAMES-SHAPE) for other pictures.
     """
     words, number = Prompt(prompt), whole("seed", seed, at_least=0)  # checked now, not at the first frame
+    for name, given, fits, wanted in (
+        ("frames", frames, hasattr(frames, "__iter__") or hasattr(frames, "__getitem__"), "an iterable of pictures"),
+        ("method", method, _paints(method), "a method's instance, such as kinopaint.methods.StyleAVideo(s_text=6.0)"),
+        ("parts", parts, isinstance(parts, Components), 'what kinopaint.load_model("mini") returns'),
+    ):
+        if not fits and not (given is None and name != "frames"):
+            raise SettingsError("KP-SETTING-VALUE", f"{given!r} does not do here", where=name, fix=f"give {wanted}")
     return _stylize_frames(frames, words, method, parts, number)
+
+
+def _paints(method: Any) -> bool:
+    """Whether it is a method with its settings; a class is none yet, nor is a name."""
+    return not isinstance(method, type) and all(hasattr(method, name) for name in ("windows", "prepare", "stylize"))
 
 
 @torch.inference_mode(False)

@@ -25,8 +25,9 @@ from kinopaint.metrics.gates import Gate
 from kinopaint.metrics.measure import SHORT_SIDE, SOURCE, Moment, measure
 from kinopaint.metrics.references import REFERENCES
 from kinopaint.metrics.worst import WorstFrame, worst_frames
-from kinopaint.settings import whole
+from kinopaint.settings import listener, path_text, refuse, switch, whole
 from kinopaint.text import shown
+from kinopaint.types import Prompt
 from kinopaint.video import ClipReader, open_clip
 from kinopaint.video.sequence import find_sequence
 from kinopaint.video.shotlist import kept_cuts, parse_shots
@@ -113,7 +114,7 @@ def evaluate(
 
 def evaluate_all(
     source: str | PathLike[str],
-    results: Sequence[str | PathLike[str]],
+    results: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
     prompt: str | None = None,
     source_prompt: str = "a photo",
@@ -143,13 +144,24 @@ def evaluate_all(
     Raises SettingsError, ModelError, and InputError: KP-EVALUATE-FRAMES and KP-EVALUATE-TIMES if frames do not pair,
     KP-EVALUATE-SHAPE if a result has another shape than its source, and the codes of `open_clip`.
     """
+    source = path_text("source", source)
+    listed = [results] if isinstance(results, str | PathLike) or not isinstance(results, Iterable) else results
+    paths = [path_text("result", each) for each in listed]
+    for text in ("a" if prompt is None else prompt, source_prompt):
+        if not isinstance(text, str) or text.strip():
+            Prompt(text)  # raises where it is no text
+    listener(progress)
+    if flow is not None and not hasattr(flow, "estimate"):
+        raise refuse("flow", flow, "a FlowEstimator", fix="leave it out for DIS, or give kinopaint.flow.DisFlow()")
+    download, references = switch("download", download), switch("references", references)
     every = whole("every", every, at_least=1)
     marks = parse_shots(shots)
     rate = None if fps is None else parse_rate(fps)
     short_side = whole("short_side", short_side, at_least=16)
+    clip = None if clip is None else path_text("clip", clip, wanted="a name or a path")
     encoder, lacking = _encoder(clip, device=device, download=download)
     estimator = flow or DisFlow()
-    names = {f"result {place}": Path(result) for place, result in enumerate(results)}
+    names = {f"result {place}": Path(result) for place, result in enumerate(paths)}
     with ExitStack() as stack, warnings.catch_warnings(record=progress is not None) as caught:
         numbered = find_sequence(source) is not None
         original = stack.enter_context(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kinopaint.errors import InputError, OutputError, SettingsError, did_you_mean
 from kinopaint.methods import get_method
 from kinopaint.profiles import AS_GIVEN, DEFAULT, PROFILES, Profile
-from kinopaint.settings import coerce_fields, parse_memory, plain, refuse, whole
+from kinopaint.settings import coerce_fields, parse_memory, path_text, plain, refuse, switch, whole
 from kinopaint.types import Prompt
 from kinopaint.video.codecs import choose_codec
 from kinopaint.video.place import check_place
@@ -106,24 +105,23 @@ class Job:
         from kinopaint.models.added import Additions
         from kinopaint.models.placement import choose_device, choose_dtype
 
-        if not os.fspath(input):
+        source, target = path_text("input", input), path_text("output", output)
+        if not source:
             raise InputError("KP-INPUT-MISSING", "the name of the input is empty", where="INPUT", fix="name the clip")
         texts = {"method": method, "preset": preset, "size": size, "work_size": work_size, "codec": codec}
         for name, text in texts.items():
             if not isinstance(text, str):
                 raise refuse(name, text, "a text", fix="write it as on the command line")
-        if not isinstance(model, (str, PathLike)):
-            raise refuse("model", model, "a name or a path", fix='leave it out for "mini"')
         kind = get_method(method)
         given = fields if steps is None else {**fields, "num_inference_steps": steps}
         job = cls(
-            input=Path(input),
-            output=Path(output),
-            prompt=Prompt(prompt, negative_prompt or ""),
+            input=Path(source),
+            output=Path(target),
+            prompt=Prompt(prompt, "" if negative_prompt is None else negative_prompt),
             method_name=method,
             given=coerce_fields(kind, given, others=inspect.signature(cls.of).parameters),
             presets=_presets(kind, preset),
-            model=os.fspath(model),
+            model=path_text("model", model, wanted="a name or a path"),
             additions=Additions.of(vae, lora, controlnet, ip_adapter, image_prompt),
             seed=whole("seed", seed, at_least=0),
             selection=Selection.of(start, end, whole("every", every, at_least=1)),
@@ -135,15 +133,15 @@ class Job:
             work_size=work_size,
             codec=codec,
             quality=None if quality is None else whole("quality", quality),
-            no_audio=no_audio,
-            download=download,
+            no_audio=switch("no_audio", no_audio),
+            download=switch("download", download),
             shots=parse_shots(shots),
-            allow_damaged=allow_damaged,
-            overwrite=overwrite,
-            resume=resume,
-            restart=restart,
-            keep_work=keep_work,
-            compile=compile,
+            allow_damaged=switch("allow_damaged", allow_damaged),
+            overwrite=switch("overwrite", overwrite),
+            resume=switch("resume", resume),
+            restart=switch("restart", restart),
+            keep_work=switch("keep_work", keep_work),
+            compile=switch("compile", compile),
         )
         if job.resume and job.restart:
             raise SettingsError(

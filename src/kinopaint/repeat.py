@@ -7,7 +7,6 @@ library may round differently, so pictures are alike but not equal; what differs
 from __future__ import annotations
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,9 @@ from os import PathLike
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from kinopaint.errors import InputError, ModelError, SettingsError
+from kinopaint.errors import InputError, ModelError, SettingsError, did_you_mean
 from kinopaint.recipe import fingerprint, versions
+from kinopaint.settings import listener, path_text, switch
 from kinopaint.text import shown
 from kinopaint.video import probe
 from kinopaint.video.pictures import png_texts
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2**24  # bytes of a sidecar
 _ADDITIONS = {"vae", "lora", "controlnet", "ip_adapter", "image_prompt"}
+_RUN = {"overwrite", "resume", "restart", "keep_work", "download", "memory", "sidecar"}
 # Keywords of `stylize` that are this run's own, whatever a recipe says.
 _OWN = {
     "input", "output", "model", "device", "dtype", "download", "overwrite", "resume", "restart", "keep_work",
@@ -60,11 +61,21 @@ def again(
     from kinopaint.models import weight_hashes
     from kinopaint.models.finding import find_model
 
+    if other := next((name for name in run if name not in _RUN | _ADDITIONS), None):
+        raise SettingsError(
+            "KP-SETTING-UNKNOWN",
+            f"{other!r} cannot be said: the recipe decides it, if there is such a setting",
+            where=other,
+            fix=did_you_mean(other, {"input", "model", "device", "progress", *_RUN, *_ADDITIONS}),
+        )
+    listener(progress)
+    if not path_text("output", output):
+        raise InputError("KP-INPUT-MISSING", "the name of the result is empty", where="OUTPUT", fix="name it")
     place = _result(Path(output))
     recipe = read_recipe(place)
     source = _source(recipe, place, input)
-    name: str = recipe["model"]["name"] if model is None else os.fspath(model)
-    found = find_model(name, download=bool(run.get("download", False))).path
+    name: str = recipe["model"]["name"] if model is None else path_text("model", model, wanted="a name or a path")
+    found = find_model(name, download=switch("download", run.get("download", False))).path
     if weight_hashes(found) != recipe["model"]["hashes"]:
         raise ModelError(
             "KP-MODEL-OTHER",
@@ -91,8 +102,8 @@ def again(
             progress({"event": "warning", "message": note})
     settings = {key: value for key, value in recipe["settings"].items() if key not in _OWN | _ADDITIONS}
     words = settings.pop("prompt")
-    target = _beside(place) if new is None else new
-    sidecar = bool(run.pop("sidecar", False))
+    target = _beside(place) if new is None else path_text("new", new)
+    sidecar = switch("sidecar", run.pop("sidecar", False))
     job = Job.of(source, words, target, model=name, device=chosen, dtype=recipe["dtype"], **run, **settings)
     return repeat(job, sidecar=sidecar, progress=progress, like=recipe)
 
@@ -169,7 +180,7 @@ def _embedded(additions: Mapping[str, Sequence[str]]) -> bool:
 def _source(recipe: Mapping[str, Any], place: Path, given: str | PathLike[str] | None) -> Path:
     recorded = PurePath(recipe["source"]["name"])
     if given is not None:
-        source = Path(given)
+        source = Path(path_text("input", given))
     elif recorded.is_absolute() or ".." in recorded.parts:  # Kinopaint writes no such name
         raise InputError("KP-INPUT-RECIPE", "its recipe names a place elsewhere", where=shown(place), fix="use --input")
     else:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from kinopaint.errors import SettingsError, did_you_mean
@@ -29,9 +30,9 @@ def refuse(name: str, value: object, wanted: str, *, fix: str = "") -> SettingsE
 def whole(name: str, value: object, *, at_least: int | None = None) -> int:
     """A whole number."""
     try:
-        if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
-            raise ValueError
         number = int(value)  # type: ignore[call-overload]
+        if isinstance(value, bool) or (not isinstance(value, str) and number != value):
+            raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise refuse(name, value, "a whole number") from None
     if at_least is not None and number < at_least:
@@ -44,9 +45,10 @@ def parse_memory(value: str | int | float | None) -> int | None:
     if value is None:
         return None
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(value).upper())
-    if not found or float(found[1]) == 0:
+    amount = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 1 <= amount < math.inf:
         raise refuse("memory", value, "an amount of memory", fix="write 8GB, 500MB or 2GiB")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(amount)
 
 
 def real(name: str, value: object) -> float:
@@ -55,15 +57,41 @@ def real(name: str, value: object) -> float:
         if isinstance(value, bool):
             raise ValueError
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number beyond any float
         raise refuse(name, value, "a number") from None
     if not math.isfinite(number):
         raise refuse(name, value, "a finite number")
     return number
 
 
+def switch(name: str, value: object) -> bool:
+    """Yes or no; a text says which, so that "no" does not mean yes."""
+    return bool(coerce(name, bool, value))
+
+
+def path_text(name: str, value: object, *, wanted: str = "a path") -> str:
+    """The text of a path, or of a name that may be one; `name` says what it is of."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise SettingsError(
+            "KP-SETTING-VALUE", f"{value!r} is not {wanted}", where=name, fix="give it as text, or as a pathlib.Path"
+        )
+    return text
+
+
+def listener(value: Callable[..., None] | None) -> None:
+    """Raises SettingsError unless `value` can be told of progress."""
+    if value is not None and not callable(value):
+        raise SettingsError(
+            "KP-SETTING-VALUE",
+            f"{value!r} cannot be called",
+            where="progress",
+            fix="give a function that takes one dictionary, or leave it out",
+        )
+
+
 def one_of(name: str, value: object, known: Collection[str]) -> str:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise SettingsError(
             "KP-SETTING-UNKNOWN", f"unknown value {value!r}", where=option(name), fix=did_you_mean(str(value), known)
         )

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from clips import TICK, UNEVEN, make_clip
 
@@ -29,6 +30,17 @@ def test_a_file_holds_frames_and_times(tmp_path):
 
 def test_marks_can_be_given_themselves():
     assert parse_shots([12, 2.5, "00:00:07", "3", Fraction(1, 3)]) == (12, Fraction(5, 2), 7, 3, Fraction(1, 3))
+
+
+def test_numbers_of_numpy_are_frames_too():
+    assert parse_shots(np.array([48, 96])) == (48, 96)
+    assert parse_shots([np.int64(5), 2.5]) == (5, Fraction(5, 2))
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"12", [True], np.array(3)], ids=str)
+def test_what_says_no_cuts(wrong):
+    with pytest.raises(SettingsError, match="KP-SHOTS-MARK"):
+        parse_shots(wrong)
 
 
 @pytest.mark.parametrize("line", ["soon", "-3", "1e3", "1:99", "12 13", "²", "0x10"])

@@ -33,6 +33,13 @@ def test_what_is_not_a_time_is_refused(written):
         parse_time(written)
 
 
+def test_the_error_names_the_option():
+    for name, times in (("--start", ("soon", None)), ("--end", (None, True))):
+        with pytest.raises(SettingsError, match="KP-SETTING-TIME") as caught:
+            Selection.of(*times)
+        assert caught.value.where == name
+
+
 def test_an_end_before_the_start_is_refused():
     with pytest.raises(SettingsError, match="KP-SETTING-RANGE"):
         Selection.of("5", "00:00:02")

@@ -29,7 +29,7 @@ def get_method(name: str) -> type[Any]:
     Raises SettingsError (KP-METHOD-UNKNOWN) for a name that nobody registered.
     """
     targets = _targets()
-    if name not in targets:
+    if not isinstance(name, str) or name not in targets:
         raise SettingsError(
             "KP-METHOD-UNKNOWN", f"there is no method named {name!r}", where="--method", fix=did_you_mean(name, targets)
         )

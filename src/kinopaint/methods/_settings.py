@@ -41,13 +41,13 @@ def check_settings(method: Any) -> None:
             whole = isinstance(default, int)
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 _refuse("KP-SETTING-TYPE", field.name, f"{value!r} is not a {'whole ' if whole else ''}number")
-            if not math.isfinite(value):
+            if not _is_finite(value):
                 _refuse("KP-SETTING-RANGE", field.name, f"{value} is not a finite number")
             low, high = allowed.get("minimum"), allowed.get("maximum")
             if (low is not None and value < low) or (high is not None and value > high):
                 bounds = f"from {low} to {high}" if high is not None else f"at least {low}"
                 _refuse("KP-SETTING-RANGE", field.name, f"{value} is out of range", f"give a number {bounds}")
-        elif allowed.get("choices") and value not in allowed["choices"]:
+        elif allowed.get("choices") and not (isinstance(value, str) and value in allowed["choices"]):
             _refuse(
                 "KP-SETTING-CHOICE",
                 field.name,
@@ -56,6 +56,13 @@ def check_settings(method: Any) -> None:
             )
         elif not isinstance(value, type(default)):
             _refuse("KP-SETTING-TYPE", field.name, f"{value!r} is not a {type(default).__name__}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond any float
+        return False
 
 
 def _refuse(code: str, name: str, what: str, fix: str = "") -> None:

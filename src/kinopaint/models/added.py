@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kinopaint.errors import ModelError, SettingsError, did_you_mean
 from kinopaint.models.hints import HINTS, hint_for
+from kinopaint.settings import path_text
 
 _SHARE = r"(?:\d+\.?\d*|\.\d+)"  # of the steps, such as 0.25
 Names = str | PathLike[str] | Sequence[str | PathLike[str]] | None
@@ -75,19 +76,19 @@ class Additions:
     def of(cls, vae: Names, lora: Names, controlnet: Names, ip_adapter: Names, image_prompt: Names) -> "Additions":
         """The same from single names, lists or None; those that there can be but one of as a list of one, too."""
         options = ("--vae", "--lora", "--controlnet", "--ip-adapter", "--image-prompt")
-        for option, names in zip(options, (vae, lora, controlnet, ip_adapter, image_prompt), strict=True):
-            if not all(_texts(names)):
+        given = (vae, lora, controlnet, ip_adapter, image_prompt)
+        told = [_texts(option, names) for option, names in zip(options, given, strict=True)]
+        for option, texts in zip(options, told, strict=True):
+            if not all(texts):
                 raise SettingsError(
                     "KP-SETTING-VALUE", "the name is empty", where=option, fix="give a name, or leave the option out"
                 )
-        alone = [_texts(each) for each in (vae, ip_adapter, image_prompt)]
-        for option, given in zip(("--vae", "--ip-adapter", "--image-prompt"), alone, strict=True):
-            if len(given) > 1:
+            if len(texts) > 1 and option not in ("--lora", "--controlnet"):
                 raise SettingsError(
-                    "KP-SETTING-VALUE", f"{len(given)} were given; one is possible", where=option, fix="give one"
+                    "KP-SETTING-VALUE", f"{len(texts)} were given; one is possible", where=option, fix="give one"
                 )
-        first = [given[0] if given else None for given in alone]
-        return cls(first[0], _texts(lora), _texts(controlnet), first[1], first[2])
+        first = [texts[0] if texts else None for texts in told]
+        return cls(first[0], told[1], told[2], first[3], first[4])
 
     def __post_init__(self) -> None:
         """Raises SettingsError for what cannot be read, and for a picture without adapter or the reverse."""
@@ -122,10 +123,11 @@ def _without_folder(text: str) -> str:
     return Path(text).name if os.path.exists(os.path.expanduser(_weight_off(text)[0])) else text
 
 
-def _texts(given: Names) -> tuple[str, ...]:
+def _texts(option: str, given: Names) -> tuple[str, ...]:
     if given is None:
         return ()
-    return (os.fspath(given),) if isinstance(given, str | PathLike) else tuple(os.fspath(each) for each in given)
+    names = given if isinstance(given, Sequence) and not isinstance(given, str | bytes) else (given,)
+    return tuple(path_text(option, each) for each in names)
 
 
 def _weight_off(text: str) -> tuple[str, float]:

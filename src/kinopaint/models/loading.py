@@ -19,6 +19,7 @@ from kinopaint.models.kinds import check_unet, kind_of, recommended
 from kinopaint.models.lora_file import read_lora
 from kinopaint.models.parts import PartReader, open_checkpoint
 from kinopaint.models.placement import choose_device, choose_dtype, keep_freed_memory
+from kinopaint.settings import path_text, switch
 
 
 @torch.inference_mode(False)  # tensors made in a caller's could have no part in a gradient later
@@ -45,6 +46,8 @@ def load_model(
     Raises ModelError, with a code of its own for each way in which a checkpoint can be wrong, and SettingsError
     (KP-SETTING-DEVICE, KP-SETTING-DTYPE, KP-SETTING-COMPILE) for a device, dtype or compiler that is not here.
     """
+    path_text("model", name, wanted="a name or a path")
+    download, compile = switch("download", download), switch("compile", compile)
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
     if place.type == "cpu":

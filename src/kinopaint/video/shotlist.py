@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from fractions import Fraction
+from numbers import Integral
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal
@@ -31,17 +33,18 @@ def parse_shots(value: str | PathLike[str] | Sequence[int | str | Fraction]) -> 
 
     Raises SettingsError (KP-SHOTS-FILE, KP-SHOTS-MARK) that names the line.
     """
-    if value in ("auto", "off"):
+    if isinstance(value, str) and value in ("auto", "off"):
         return "auto" if value == "auto" else "off"
-    if not isinstance(value, (str, PathLike, Iterable)):
+    if not isinstance(value, str | PathLike):
+        if not isinstance(value, bytes):
+            with suppress(TypeError):  # what cannot be gone through
+                return tuple(_mark(each, f"entry {place}") for place, each in enumerate(value, 1))
         raise SettingsError(
             "KP-SHOTS-MARK",
             f"{value!r} says no cuts",
             where="shots",
             fix='give "auto", "off", a file, or a list of cuts',
         )
-    if not isinstance(value, (str, PathLike)):
-        return tuple(_mark(each, f"entry {place}") for place, each in enumerate(value, 1))
     path = Path(fspath(value))
     where = shown(path)
     try:
@@ -74,7 +77,8 @@ def _mark(value: int | str | Fraction, where: str) -> Mark:
 
 
 def _number(value: int | str | Fraction) -> Mark:
-    return value if isinstance(value, int) and value >= 0 else parse_time(value)
+    whole = isinstance(value, Integral) and not isinstance(value, bool) and value >= 0  # NumPy's, too
+    return int(value) if whole else parse_time(value)
 
 
 def kept_cuts(clip: ClipReader, shots: Shots, listen: Listener = lambda event: None) -> tuple[int, ...]:

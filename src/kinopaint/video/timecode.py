@@ -15,13 +15,13 @@ Time = str | float | Rational | None
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 
 
-def parse_time(value: str | float | Rational) -> Fraction:
+def parse_time(value: str | float | Rational, *, where: str = "") -> Fraction:
     """Seconds as an exact fraction, from `2.5`, `"2.5"`, `"7:30"`, `"00:00:07.250"`, `"1001/30"` or a fraction.
 
     Decimals are taken as written: 0.1 is one tenth. Raises SettingsError (KP-SETTING-TIME) for anything
     else, also for negative and non-finite numbers and for minutes or seconds of 60 and more after a colon.
     """
-    if isinstance(value, Rational) and value >= 0:
+    if isinstance(value, Rational) and not isinstance(value, bool) and value >= 0:
         return Fraction(value)
     if isinstance(value, float) and math.isfinite(value) and value >= 0:
         return Fraction(repr(value))
@@ -34,6 +34,7 @@ def parse_time(value: str | float | Rational) -> Fraction:
     raise SettingsError(
         "KP-SETTING-TIME",
         f"{value!r} is not a time",
+        where=where,
         fix="write seconds (2.5) or hours:minutes:seconds (00:00:07.250), not negative",
     )
 
@@ -86,7 +87,7 @@ class Selection:
     def of(cls, start: Time = None, end: Time = None, every: int = 1) -> Selection:
         """From times in any form that `parse_time` takes."""
         return cls(
-            None if start is None else parse_time(start),
-            None if end is None else parse_time(end),
+            None if start is None else parse_time(start, where="--start"),
+            None if end is None else parse_time(end, where="--end"),
             every,
         )
