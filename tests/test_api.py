@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -387,6 +388,28 @@ def test_again_says_what_it_does_not_take(clip):
             kinopaint.again(clip, **{name: "x"})
     with pytest.raises(InputError, match="KP-INPUT-MISSING"):
         kinopaint.again("")
+
+
+def test_what_a_model_recommends_wrongly_is_blamed_on_its_file(clip, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    for value in ({"s_text": "much"}, {"strength": 2.0}, {"temporal": "often"}, {"num_inference_steps": None}):
+        (folder / "kinopaint.json").write_text(json.dumps({"recommended": {"style-a-video": value}}))
+        calls = (
+            lambda: kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", model=folder),
+            lambda: list(kinopaint.stylize_frames(pictures(1), "oil", parts=kinopaint.load_model(folder))),
+        )
+        for call in calls:
+            with pytest.raises(ModelError, match="KP-MODEL-JSON") as caught:
+                call()
+            assert caught.value.where == str(folder / "kinopaint.json")
+            assert str(next(iter(value.values()))) in caught.value.what
+
+
+def test_what_a_model_recommends_for_later_versions_is_left_out(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    about = {"recommended": {"style-a-video": {"num_inference_steps": 1, "of_tomorrow": 3}}}
+    (folder / "kinopaint.json").write_text(json.dumps(about))
+    assert len(list(kinopaint.stylize_frames(pictures(1), "oil", parts=kinopaint.load_model(folder)))) == 1
 
 
 def test_values_may_have_the_types_that_python_has_for_them(model_folder, tmp_path):

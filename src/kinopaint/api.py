@@ -30,7 +30,7 @@ from kinopaint.engine.device import device_errors
 from kinopaint.engine.load import Load, under
 from kinopaint.engine.run import Painted, Progress, stylize_windows
 from kinopaint.errors import InputError, SettingsError
-from kinopaint.job import Job
+from kinopaint.job import Job, recommended
 from kinopaint.memory import choose_load, footprint, peak_memory
 from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
@@ -349,7 +349,7 @@ def _stylize_frames(
     if method is None:
         from kinopaint.methods import StyleAVideo
 
-        method = StyleAVideo(**parts.recommended.get("style-a-video", {}))
+        method = StyleAVideo(**recommended("style-a-video", parts))
     from kinopaint.styles import translated
 
     prompt = translated(prompt, parts.path)
@@ -439,7 +439,7 @@ def made_ready(job: Job, load: Load | None = None, listen: Listener = lambda eve
             work_size=job.work_size,
             multiple=parts.autoencoder.factor,
         )
-        method = job.method(parts.recommended.get(job.method_name, {}))
+        method = job.method(recommended(job.method_name, parts))
         found = footprint(parts, sizes.padded[1], sizes.padded[0], method.windows.size)
         together = getattr(method, "together", 1)
         load = choose_load(found, parts.device, job.memory, load, together=together)

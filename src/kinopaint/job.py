@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kinopaint.errors import InputError, OutputError, SettingsError, did_you_mean
+from kinopaint.errors import InputError, ModelError, OutputError, SettingsError, did_you_mean
 from kinopaint.methods import get_method
 from kinopaint.profiles import AS_GIVEN, DEFAULT, PROFILES, Profile
 from kinopaint.settings import coerce_fields, parse_memory, path_text, plain, refuse, switch, whole
@@ -24,6 +24,7 @@ from kinopaint.video.sizing import plan_size
 from kinopaint.video.timecode import Selection, Time, parse_rate
 
 if TYPE_CHECKING:
+    from kinopaint.engine.components import Components
     from kinopaint.models.added import Additions, Names
 
 
@@ -250,6 +251,28 @@ class Job:
         from kinopaint.models.finding import find_model
 
         find_model(self.model, download=self.download)
+
+
+def recommended(method: str, parts: Components) -> Mapping[str, Any]:
+    """What the model recommends for a method, checked: ModelError (KP-MODEL-JSON) that names the folder's file.
+
+    Names that the method has not are left out, as those of later versions are.
+    """
+    kind = get_method(method)
+    known = {field.name for field in dataclasses.fields(kind)}
+    fields = {name: value for name, value in parts.recommended.get(method, {}).items() if name in known}
+    try:
+        fields = coerce_fields(kind, fields)
+        kind(**fields)
+    except SettingsError as error:
+        told = error.what if error.what.startswith(error.where) else f"{error.where}: {error.what}"
+        raise ModelError(
+            "KP-MODEL-JSON",
+            f"what it recommends for {method} cannot be: {told}",
+            where=str(parts.path / "kinopaint.json") if parts.path else parts.name,
+            fix="mend the file, or take the value out" + (f"; {error.fix}" if error.fix else ""),
+        ) from error
+    return fields
 
 
 def _presets(kind: type[Any], text: str) -> tuple[str, ...]:

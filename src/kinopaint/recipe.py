@@ -101,8 +101,10 @@ def make_recipe(ready: Ready) -> dict[str, Any]:
 
 def _profile(ready: Ready, hashes: Mapping[str, str]) -> dict[str, Any]:
     """What is not exact about a run, each choice and all together, with what that is measured to change."""
+    from kinopaint.job import recommended
+
     job, parts = ready.job, ready.parts
-    exact = job.method(parts.recommended.get(job.method_name, {}), exact=True)
+    exact = job.method(recommended(job.method_name, parts), exact=True)
     choices = job.profile.choices(ready.method, exact, parts)
     model = job.model if not parts.added else f"{job.model} with additions"
     weights = hashes.get("unet/diffusion_pytorch_model.safetensors")
