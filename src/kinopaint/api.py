@@ -546,6 +546,9 @@ def _doubts(ready: Ready, *, heard: bool) -> Iterator[str]:
         yield f"the text encoder reads {encoder.max_tokens} tokens; it will not see: {cut}"
     if ready.prompt != ready.job.prompt:
         yield f"{words!r} is read as {ready.prompt.text!r}"
+    schedule = ready.parts.schedule
+    if schedule.stands_in_for and getattr(ready.method, "sampler", "") == "checkpoint":
+        yield f"{schedule.sampler} stands in for the checkpoint's own sampler, {schedule.stands_in_for}"
     if ready.job.model == "mini":
         from kinopaint.styles import advice
 

@@ -147,7 +147,7 @@ def test_whole_listed_steps_are_those_of_the_ddpm_scheduler(spacing):
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, timestep_spacing=spacing
     )
     theirs.set_timesteps(13)
-    ours = SCHEDULE.listed_steps(13, spacing=spacing, whole=True)
+    ours = SCHEDULE.listed_steps(13, spacing=spacing, sampler="ddpm")
     assert [step.timestep for step in ours] == theirs.timesteps.tolist()
     for step in ours[::4]:
         latents, noise = torch.randn(2, 2, 4, 5, 6)

@@ -153,3 +153,23 @@ def test_the_least_noisy_move_is_the_last_of_all_steps(offset):
     _, schedule = pair(steps_offset=offset)
     assert schedule.least_noisy() == schedule.listed_steps(schedule.train_steps, spacing="leading")[-1]
     assert schedule.least_noisy().timestep == offset
+
+
+@pytest.mark.parametrize(
+    ("config", "sampler", "told"),
+    [
+        ({"_class_name": "DDIMScheduler"}, "ddim", ""),
+        ({"_class_name": "DPMSolverMultistepScheduler"}, "dpmpp_2m", ""),
+        ({"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}, "ddim", "solver_order=3"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}, "ddim", "sde-dpmsolver"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "dpmpp_2m", "use_karras_sigmas"),
+        ({"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": True}, "euler", "use_beta_sigmas"),
+        ({"_class_name": "UniPCMultistepScheduler"}, "ddim", "UniPCMultistepScheduler"),
+        ({"_class_name": "PNDMScheduler"}, "ddim", "PNDMScheduler"),
+    ],
+)
+def test_the_checkpoints_own_sampler_or_what_stands_in(config, sampler, told):
+    schedule = NoiseSchedule.from_config(config)
+    assert schedule.sampler == sampler
+    assert told in schedule.stands_in_for
+    assert bool(told) == bool(schedule.stands_in_for)

@@ -53,7 +53,7 @@ def test_joint_with_ancestral_euler_equals_stock_instruct_pix2pix(name, spacing,
 
 
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
-@pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "DDPMScheduler"])
+@pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler"])
 def test_the_checkpoints_own_sampler_is_that_of_diffusers(scheduler, spacing, model_folders, frames, tmp_path):
     equals_stock_instruct_pix2pix(scheduler, spacing, model_folders["epsilon"], frames, tmp_path)
 

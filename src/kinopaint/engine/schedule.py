@@ -36,11 +36,14 @@ _CLASSES: dict[str, dict[str, Any]] = {
     "DEISMultistepScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
     "UniPCMultistepScheduler": {"timestep_spacing": "linspace", "set_alpha_to_one": True},
 }
-_SAMPLERS = {  # whose moves are those of one of ours, whatever the spacing; all others are taken for DDIM
+_SAMPLERS = {  # whose moves are those of one of ours, whatever the spacing; for all others DDIM stands in
+    "DDIMScheduler": "ddim",
     "DDPMScheduler": "ddpm",
     "EulerDiscreteScheduler": "euler",
     "EulerAncestralDiscreteScheduler": "euler_a",
 }
+_SOLVER = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint", "final_sigmas_type": "zero"}
+_OTHER_LEVELS = tuple(f"use_{name}" for name in ("karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas"))
 _ALPHA_FLOOR = 2.0**-24  # of alpha²: with zero terminal SNR a noise prediction says nothing at alpha = 0
 
 
@@ -81,7 +84,8 @@ class NoiseSchedule:
     timestep_spacing: str = "trailing"
     steps_offset: int = 0
     set_alpha_to_one: bool = True
-    sampler: str = "ddim"  # the one among ours that the checkpoint's scheduler class stands for
+    sampler: str = "ddim"  # the one among ours that the checkpoint's scheduler is, or that stands in for it
+    stands_in_for: str = ""  # that scheduler, if its steps are others
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, where: str = "scheduler_config.json") -> "NoiseSchedule":
@@ -122,7 +126,7 @@ class NoiseSchedule:
             spacing,
             offset,
             bool(known["set_alpha_to_one"]),
-            _SAMPLERS.get(name, "ddim"),
+            *_sampler(name, known),
         )
 
     @property
@@ -179,16 +183,18 @@ class NoiseSchedule:
         ]
 
     def listed_steps(
-        self, count: int, strength: float = 1.0, *, spacing: str | None = None, whole: bool = False
+        self, count: int, strength: float = 1.0, *, spacing: str | None = None, sampler: str = ""
     ) -> list[Step]:
         """The same for the other samplers: each move ends where the next one starts, the last at no noise.
 
         As in diffusers' Euler schedulers, "linspace" visits fractions of timesteps, between whose levels sigma / alpha
-        is interpolated; with `whole` they are rounded, as in its DDPM scheduler.
+        is interpolated; with the `sampler` "ddpm" or "dpmpp_2m" they are rounded, as in its schedulers for these. The
+        latter leaves out the last one of a list that is longer by one, unless the list is "trailing".
         """
         spacing = spacing or self.timestep_spacing
-        visited = [float(timestep) for timestep in self.timesteps(count, spacing)]
-        if spacing == "linspace" and not whole:
+        longer = sampler == "dpmpp_2m" and spacing != "trailing" and 0 < count < self.train_steps
+        visited = [float(timestep) for timestep in self.timesteps(count + longer, spacing)][:count]
+        if spacing == "linspace" and sampler not in ("ddpm", "dpmpp_2m"):
             gap = (self.train_steps - 1) / max(count - 1, 1)
             visited = [(count - 1 - index) * gap for index in range(count)]
         visited = visited[count - min(int(count * strength), count) :]
@@ -224,6 +230,18 @@ class NoiseSchedule:
         ratio = ratios[0] + (timestep - low) * (ratios[1] - ratios[0])
         alpha: float = (1 + ratio**2) ** -0.5
         return alpha, ratio * alpha
+
+
+def _sampler(name: str, config: Mapping[str, Any]) -> tuple[str, str]:
+    """Our sampler for a scheduler of diffusers, and the scheduler's name if that only stands in for it."""
+    sampler, told = _SAMPLERS.get(name), name
+    if name == "DPMSolverMultistepScheduler":
+        other = [f"{key}={config[key]}" for key, ours in _SOLVER.items() if config.get(key, ours) != ours]
+        sampler, told = (None, f"{name} with {', '.join(other)}") if other else ("dpmpp_2m", name)
+    levels = [key for key in _OTHER_LEVELS if config.get(key)]
+    if levels:
+        told = f"{told} with {', '.join(levels)}"
+    return sampler or "ddim", told if levels or sampler is None else ""
 
 
 def _betas(config: Mapping[str, Any]) -> Tensor:

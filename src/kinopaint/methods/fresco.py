@@ -128,7 +128,8 @@ class Fresco:
 
     def prepare(self, clip: Clip, prompt: Prompt, parts: Components) -> Shared:
         nothing, words = encode_prompt(prompt, parts)
-        return Shared(nothing, words, parts.schedule.listed_steps(self.num_inference_steps, self.strength, whole=True))
+        steps = parts.schedule.listed_steps(self.num_inference_steps, self.strength, sampler="ddpm")
+        return Shared(nothing, words, steps)
 
     def start(self, shared: Shared) -> Carry | None:
         """The first window of a shot has no anchors."""

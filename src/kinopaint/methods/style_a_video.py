@@ -256,7 +256,7 @@ class StyleAVideo:
         if sampler == "ddim":
             steps = schedule.steps(count, strength, spacing=spacing)
         else:
-            steps = schedule.listed_steps(count, strength, spacing=spacing, whole=sampler == "ddpm")
+            steps = schedule.listed_steps(count, strength, spacing=spacing, sampler=sampler)
         cells = (
             parts.backbone.latent_channels,
             clip.height // parts.autoencoder.factor,
