@@ -318,7 +318,6 @@ def test_values_of_other_types_are_settings_errors(wrong, clip, tmp_path):
         lambda: kinopaint.again(wrong),
         lambda: kinopaint.evaluate(wrong, clip),
         lambda: kinopaint.evaluate(clip, wrong),
-        lambda: Job.of(clip, "oil", output, temporal=wrong),
         lambda: Job.of(clip, "oil", output, model=wrong),
     ]
     if wrong is not None:  # which stands for "not given"
