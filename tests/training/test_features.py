@@ -19,6 +19,7 @@ BROWN = "gold-leaf decorative painting (Klimt)"  # a wooden table and a red cat 
 # media that the shipped model has learnt so well that two small pictures in eight steps show it
 MASTERED = (
     "oil painting",
+    "impasto (palette knife)",
     "wax crayon drawing",
     "charcoal drawing",
     "chalk pastel drawing",
@@ -32,8 +33,10 @@ MASTERED = (
     "comic book",
     "mosaic of tiles",
     "stained glass window",
+    "pointillist painting",
     "pixel art",
     "cross-stitch embroidery",
+    "chalkboard drawing",
     "blueprint",
     "neon (cyberpunk)",
     "film noir",
