@@ -18,6 +18,7 @@ from diffusers.models import AutoencoderTiny
 from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
 from torch.nn import functional as F
 
+from training.checkpoint import resumed, write
 from training.data import pictures
 
 CHANNELS = 16
@@ -147,16 +148,12 @@ def main() -> None:
     held_out = {p.name for p in pictures(args.data) if p.held_out}
     store = Store(args.shards, args.seed, lambda name: name not in held_out)
     store.refresh()
-    step, spent, checkpoint = 0, 0.0, args.out / "checkpoint.pt"
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
     )
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent = state["step"], state["spent"]
+    checkpoint, trained = args.out / "checkpoint.pt", {"model": model, "average": average, "optimiser": optimiser}
+    step, spent = resumed(checkpoint, trained, step=0, spent=0.0)
+    if step:
         store.rng = np.random.default_rng([args.seed, step])
     limit, last, running = 60 * args.minutes, time.time(), 0.0
     while spent < limit:
@@ -184,16 +181,7 @@ def main() -> None:
         spent, last = spent + time.time() - last, time.time()
         if step % 300 == 0:
             store.refresh()
-            torch.save(
-                {
-                    "model": model.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "step": step,
-                    "spent": spent,
-                },
-                checkpoint,
-            )
+            write(checkpoint, trained, step=step, spent=spent)
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 probe = Store(args.shards, 99, lambda name: name in held_out)
                 probe.refresh()

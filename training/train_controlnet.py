@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from kinopaint.models.hints import lines
 from kinopaint.models.pixels import to_tensor
+from training.checkpoint import resumed, write
 from training.train_unet import Style, Triples, Words, trained_styles
 
 CELL = 8  # pixels
@@ -124,13 +125,8 @@ def main() -> None:
     print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters", flush=True)
     optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
-    step, spent, checkpoint = 0, 0.0, args.out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        net.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent = state["step"], state["spent"]
+    checkpoint, trained = args.out / "checkpoint.pt", {"model": net, "average": average, "optimiser": optimiser}
+    step, spent = resumed(checkpoint, trained, step=0, spent=0.0)
     torch.manual_seed(args.seed + step)
     latents = torch.load(args.latents, weights_only=True)
     pairs = trained_styles(latents)
@@ -138,10 +134,7 @@ def main() -> None:
     data = Crops(latents, args.shards / "photo", words, pairs, args.withheld, args.seed, step)
 
     def save() -> None:
-        part = checkpoint.with_suffix(".part")
-        state = {"model": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        torch.save({**state, "step": step, "spent": spent}, part)
-        part.replace(checkpoint)
+        write(checkpoint, trained, step=step, spent=spent)
         source = average.module if int(average.n_averaged) > 200 else net
         export = ControlNetModel.from_config(net.config).half()
         learnt = source.state_dict()

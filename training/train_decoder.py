@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.checkpoint import resumed, write
 from training.data import pictures
 from training.train_autoencoder import differences, distance, psnr
 from training.train_unet import Triples, Words, trained_styles
@@ -225,13 +226,8 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(
         decoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
     )
-    step, spent, checkpoint = 0, 0.0, args.out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        decoder.load_state_dict(state["decoder"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent = state["step"], state["spent"]
+    checkpoint, trained = args.out / "checkpoint.pt", {"decoder": decoder, "average": average, "optimiser": optimiser}
+    step, spent = resumed(checkpoint, trained, step=0, spent=0.0)
     rng = np.random.default_rng([args.seed, step])
     kept, made = Kept(store, rng), Painted(folder, False, rng)
     probe = Painted(folder, True, np.random.default_rng(1)).batch(48)
@@ -240,10 +236,7 @@ def main() -> None:
     photos = torch.stack([_middle(file, 128) for file in held])
 
     def save() -> None:
-        state = {"decoder": decoder.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        part = checkpoint.with_suffix(".part")
-        torch.save({**state, "step": step, "spent": spent}, part)
-        part.replace(checkpoint)
+        write(checkpoint, trained, step=step, spent=spent)
         if int(average.n_averaged) > 50:
             best = AutoencoderTiny.from_config(vae.config)
             best.encoder.load_state_dict(vae.encoder.state_dict())

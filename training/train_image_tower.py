@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from kinopaint.models.image import CLIP_MEAN, CLIP_STD
+from training.checkpoint import resumed, write
 from training.data import pictures
 from training.mood_shards import mood_folder
 from training.render_shards import slug
@@ -194,13 +195,8 @@ def main() -> None:
         )
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
-    step, spent, checkpoint = 0, 0.0, args.out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent = state["step"], state["spent"]
+    checkpoint, trained = args.out / "checkpoint.pt", {"model": model, "average": average, "optimiser": optimiser}
+    step, spent = resumed(checkpoint, trained, step=0, spent=0.0)
     held_out = {picture.name for picture in pictures(args.data) if picture.held_out}
     pairs = Pairs(args.shards, None, held_out, [args.seed, step])
     probe = Pairs(args.shards, held_out, set(), 99)
@@ -240,16 +236,7 @@ def main() -> None:
         running = now if step == 1 else 0.98 * running + 0.02 * now
         spent, last = spent + time.time() - last, time.time()
         if step % args.report == 0:
-            torch.save(
-                {
-                    "model": model.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "step": step,
-                    "spent": spent,
-                },
-                checkpoint,
-            )
+            write(checkpoint, trained, step=step, spent=spent)
             row = {"step": step, "minutes": round(spent / 60, 1), "loss": round(float(running.sum()), 4)}
             row |= {
                 name: round(float(part), 4) for name, part in zip(("words", "looks", "places"), running, strict=True)

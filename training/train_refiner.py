@@ -26,6 +26,7 @@ from kinopaint.flow.dis import DisFlow
 from kinopaint.latents.clip_distance import token_distance
 from kinopaint.models.refiner import RefinementNet
 from kinopaint.temporal.loss import soft_visibility, temporal_loss
+from training.checkpoint import resumed, write
 from training.data import HELD_OUT_CLIPS, Picture, pictures
 from training.words import TRAINED, train_phrases
 
@@ -223,12 +224,8 @@ def main() -> None:
     if args.init:
         net.load_state_dict(load_file(args.init))
     optimiser = torch.optim.Adam(net.parameters(), lr=args.rate)
-    step, spent, checkpoint = 0, 0.0, args.out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        net.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent = state["step"], state["spent"]
+    checkpoint, trained = args.out / "checkpoint.pt", {"model": net, "optimiser": optimiser}
+    step, spent = resumed(checkpoint, trained, step=0, spent=0.0)
     data = Sequences(args.out / "sequences", False, [args.seed, step])
     held = Sequences(args.out / "sequences", True, 5)
     print(f"{len(data.kept)} sequences, {len(held.kept)} held out", flush=True)
@@ -274,8 +271,7 @@ def main() -> None:
         running = found if step == 1 else 0.95 * running + 0.05 * found
         spent, last = spent + time.time() - last, time.time()
         if step % args.report == 0:
-            state = {"model": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "spent": spent}
-            torch.save(state, checkpoint)
+            write(checkpoint, trained, step=step, spent=spent)
             row = {"step": step, "minutes": round(spent / 60, 1), "loss": round(float(running.sum()), 4)}
             row |= {n: round(float(v), 4) for n, v in zip(("time", "content", "colour", "edges"), running, strict=True)}
             row |= judged(net, held) if held.kept else {}

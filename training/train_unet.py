@@ -21,6 +21,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from diffusers.schedulers import DDIMScheduler
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from training.checkpoint import resumed, write
 from training.data import pictures
 from training.mood_shards import mood_folder
 from training.render_shards import slug
@@ -286,31 +287,14 @@ def main() -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
-    step, spent, seen, checkpoint = 0, 0.0, 0, args.out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent, seen = state["step"], state["spent"], state["seen"]
+    checkpoint, trained = args.out / "checkpoint.pt", {"model": model, "average": average, "optimiser": optimiser}
+    step, spent, seen = resumed(checkpoint, trained, step=0, spent=0.0, seen=0)
     data = Triples(store["photo"], pairs, words, set(args.focus), args.seed, step)
     limit, last = 60 * args.minutes, time.time()
     losses: list[float] = []
 
     def save() -> None:
-        part = checkpoint.with_suffix(".part")
-        torch.save(
-            {
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-                "spent": spent,
-                "seen": seen,
-            },
-            part,
-        )
-        part.replace(checkpoint)
+        write(checkpoint, trained, step=step, spent=spent, seen=seen)
         source = average.module if int(average.n_averaged) > 300 else model
         weights = {k: v.half().contiguous() for k, v in source.state_dict().items()}
         export = UNet2DConditionModel(**CONFIG).half()
