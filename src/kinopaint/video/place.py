@@ -32,12 +32,8 @@ def check_place(path: Path, source: str | PathLike[str], *, overwrite: bool, pat
     folder, where = path.parent, shown(path)
     try:
         os.lstat(path)
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        PermissionError,
-    ):  # the first is as it should be, the others show below
-        pass
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # the first is as it should be, the others show below
     except (OSError, ValueError) as error:  # too long, a null byte
         reason = getattr(error, "strerror", None) or str(error)
         raise OutputError(
