@@ -70,7 +70,8 @@ class Setting:
 
 def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Setting]:
     """The grid around `base`, the model's recommended fields; parts that the model has not are left out."""
-    still = {**base, "temporal": "identity"}
+    clip_step = {name: value for name, value in base.items() if name.startswith("clip_")}
+    still = {name: value for name, value in base.items() if name not in clip_step} | {"temporal": "identity"}
     s_image, s_text = base.get("s_image", 1.5), base.get("s_text", 7.5)
     s_mask = base.get("s_mask") or 0.5
     found: list[Setting] = []
@@ -102,7 +103,7 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
     add("mask", f"binary_image 0.25 {fine}", mask_mode="binary_image", s_mask=0.25, **at)
     add("mask", f"masked_content 0.5 {fine} less image", s_mask=0.5, **{**at, "s_image": 0.6 * s_image})
     if tower:
-        for strength in (0.02, 0.05, 0.1):
+        for strength in (0.05, 0.1):
             add("clip", f"state {strength}", clip_strength=strength, s_mask=0.0)
         for strength in (0.05, 0.1):
             at = {"clip_strength": strength, "s_mask": 0.0}
@@ -117,13 +118,14 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
             alike = {"clip_features": "self_similarity", "clip_strength": strength, "s_mask": 0.0}
             add("clip", f"self_similarity {strength}", **alike)
             add("clip", f"self_similarity {strength} every 2", clip_every=2, **alike)
-        for decoder in ("linear", "reduced"):
+        for decoder in ("model", "reduced", "linear"):
             add("clip", f"{decoder} decoder 0.05", clip_decoder=decoder, **at)
-    add("temporal", "identity")
+    add("temporal", "identity", **clip_step)
     for strength in (0.5, 0.8, 0.9):
-        add("temporal", f"flow_blend {strength}", temporal="flow_blend", temporal_strength=strength)
+        blend = {"temporal": "flow_blend", "temporal_strength": strength}
+        add("temporal", f"flow_blend {strength}", **blend, **clip_step)
     if refiner:
-        add("temporal", "net", temporal="net")
+        add("temporal", "net", temporal="net", **clip_step)
     if len(found) > LIMIT:
         raise SystemExit(f"{len(found)} settings; the limit is {LIMIT}")
     return found

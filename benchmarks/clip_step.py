@@ -27,12 +27,11 @@ from kinopaint.models.pixels import to_tensor
 from kinopaint.models.tiny_decoder import TinyDecoder
 from kinopaint.types import Clip, Frames, Prompt, Window
 
-EVERYTHING = {"s_mask": 0.5, "clip_strength": 0.02}
 CONFIGURATIONS: dict[str, dict[str, float]] = {
-    "words and frame only": {},
-    "with the mask": {"s_mask": 0.5},
-    "with the CLIP step": {"clip_strength": 0.02},
-    "with both": EVERYTHING,
+    "words and frame only": {"s_mask": 0.0, "clip_strength": 0.0},
+    "with the mask": {"s_mask": 0.5, "clip_strength": 0.0},
+    "with the CLIP step": {"s_mask": 0.0, "clip_strength": 0.02},
+    "with both": {"s_mask": 0.5, "clip_strength": 0.02},
 }
 ONCE = "encoding and decoding, once per frame"
 STOCK: dict[type[nn.Module], type[nn.Module]] = {TinyDecoder: DecoderTiny, ReLU: nn.ReLU, Linear: nn.Linear}
@@ -55,7 +54,7 @@ def milliseconds(act: Callable[[], object], pictures: int) -> float:
 def painting(parts: Any, frames: Frames, steps: int, fields: dict[str, float]) -> Callable[[], object]:
     """One painting of the frames, without the temporal backend."""
     recommended = parts.recommended.get("style-a-video", {})
-    method = kinopaint.methods.StyleAVideo(**{**recommended, "num_inference_steps": steps, **fields})
+    method = kinopaint.methods.StyleAVideo(**{**recommended, "num_inference_steps": steps, "clip_every": 1, **fields})
     shared = method.prepare(Clip(*frames.shape[-2:]), Prompt("oil painting"), parts)
     window = Window(0, frames, tuple(range(len(frames))), slice(0, None), opens_shot=True)
     return lambda: method.painted(window, shared, parts)

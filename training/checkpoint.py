@@ -20,7 +20,7 @@ def resumed(file: Path, parts: Mapping[str, Any], **numbers: Any) -> tuple[Any, 
     """
     if not file.exists():
         return tuple(numbers.values())
-    state = torch.load(file, weights_only=True)
+    state = torch.load(file, map_location="cpu", weights_only=True)
     for name, each in parts.items():
         each.load_state_dict(state[name])
     return tuple(state[name] for name in numbers)

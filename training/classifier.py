@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.device import half_precision
+
 WIDTHS = (32, 64, 96, 160)
 EXTRA = 32  # pixels around the part that is shown, for random crops
 
@@ -44,7 +46,7 @@ class Classifier:
             for chosen in _batches(rng, len(pictures), steps):
                 inputs = torch.stack([_tensor(_seen(pictures[i], size, rng)) for i in chosen])
                 goal = torch.tensor([labels[i] for i in chosen])
-                with torch.autocast("cpu", torch.bfloat16):
+                with half_precision(torch.device("cpu")):
                     guess = network(inputs)
                 loss = F.cross_entropy(guess.float(), goal, label_smoothing=0.05)
                 optimiser.zero_grad()

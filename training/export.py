@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers.models import AutoencoderTiny, UNet2DConditionModel
 from diffusers.schedulers import DDIMScheduler
 from transformers import CLIPTextModel
@@ -52,14 +51,15 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     # parts that these runs have not made stay as the folder has them
-    for part, load in {
-        "autoencoder/vae": lambda path: AutoencoderTiny.from_pretrained(path).half(),
-        "decoder/vae": lambda path: AutoencoderTiny.from_pretrained(path).half(),  # the same encoder
-        "unet/unet": lambda path: UNet2DConditionModel.from_pretrained(path, torch_dtype=torch.float16),
-        "text/text_encoder": lambda path: CLIPTextModel.from_pretrained(path, dtype=torch.float16),
-    }.items():
-        if (args.runs / part).exists():
-            load(args.runs / part).save_pretrained(args.out / Path(part).name)
+    for made, part, network in (
+        ("autoencoder/vae", "vae", AutoencoderTiny),
+        ("decoder/vae", "vae", AutoencoderTiny),  # the same encoder
+        ("small/vae", "vae_small", AutoencoderTiny),
+        ("unet/unet", "unet", UNet2DConditionModel),
+        ("text/text_encoder", "text_encoder", CLIPTextModel),
+    ):
+        if (args.runs / made).exists():
+            network.from_pretrained(args.runs / made).half().save_pretrained(args.out / part)
     for part in ("text/tokenizer", "image_tower/image_encoder", "refiner/refiner", "controlnet/controlnet"):
         if (args.runs / part).exists():
             shutil.copytree(args.runs / part, args.out / Path(part).name, dirs_exist_ok=True)
@@ -68,7 +68,9 @@ def main() -> None:
         index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
     for part, changes in {
         "unet": {},
-        "vae": {"block_out_channels": None},  # the class derives this entry itself, and warns where a file gives it
+        # the class derives this entry itself, and warns where a file gives it
+        "vae": {"block_out_channels": None},
+        "vae_small": {"block_out_channels": None},
         # stock pipelines load the other parts in fp32, and transformers would take the files' half precision
         "text_encoder": {"dtype": "float32", "torch_dtype": "float32"},
     }.items():

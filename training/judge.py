@@ -16,7 +16,8 @@ For every medium and mood, in `runs/judge.csv` (kind, name, figure, value):
   photographs that show what gives the medium its name (`features.py`).
 
 Pairs of medium and mood that were kept out of training: `both`, the share of pictures nearer to the rendering in both
-than to the medium or the mood alone. `control` rows: how the scores follow `s_text` and `s_image`.
+than to the medium or the mood alone. `control` rows: how the scores follow `s_text` and `s_image`,
+in both forms of the words' branch.
 It takes about ten minutes on one core.
 """
 
@@ -49,17 +50,21 @@ from training.words import MOODS, TRAINED, held_out_pair, held_out_phrases, tell
 Row = tuple[str, str, str, float]
 CONTROLLED = ("watercolor painting", "charcoal drawing", "comic book", "stained glass window", "neon (cyberpunk)")
 S_TEXT, S_IMAGE = (2.0, 4.0, 6.0, 8.0), (0.8, 1.3, 1.8)
+FORMS: dict[str, dict[str, Any]] = {  # of the words' branch, with the scales that are not varied
+    "joint": {},
+    "null_image": {"text_branch": "null_image", "s_image": 1.5, "s_text": 6.0},
+}
 
 
 class Model:
-    """A model folder with its recommended settings, painting each frame for itself."""
+    """A model folder with its recommended settings, painting each frame for itself, without gradients."""
 
     def __init__(self, folder: str, steps: int) -> None:
         self.parts = kinopaint.load_model(folder)
         fields: dict[str, Any] = {**self.parts.recommended.get("style-a-video", {}), "num_inference_steps": steps}
-        self.method = kinopaint.methods.StyleAVideo(**{**fields, "temporal": "identity"})
+        self.method = kinopaint.methods.StyleAVideo(**{**fields, "temporal": "identity", "clip_strength": 0.0})
 
-    def paint(self, frames: list[Array], prompt: str, *, raw: bool = False, **changes: float) -> list[Array]:
+    def paint(self, frames: list[Array], prompt: str, *, raw: bool = False, **changes: Any) -> list[Array]:
         """`raw`: the prompt goes to the text encoder as it is, as in stock pipelines."""
         parts = replace(self.parts, path=None) if raw else self.parts
         return list(kinopaint.stylize_frames(frames, prompt, method=replace(self.method, **changes), parts=parts))
@@ -172,15 +177,16 @@ def clip_rows(model: Model, frames: list[Array], palettes: dict[str, list[Array]
 
 def control_rows(model: Model, judge: Classifier, sources: list[Array]) -> Iterator[Row]:
     """Score of the asked medium by the judge, and likeness to the photograph, mean over styles and pictures."""
-    for field, values in (("s_text", S_TEXT), ("s_image", S_IMAGE)):
-        for value in values:
+    values = [("s_text", value) for value in S_TEXT] + [("s_image", value) for value in S_IMAGE]
+    for form, scales in FORMS.items():
+        for field, value in values:
             score, content = [], []
             for medium in CONTROLLED:
-                made = model.paint(sources, medium, **{field: value})
+                made = model.paint(sources, medium, **{**scales, field: value})
                 score += judge.scores(made)[:, TRAINED.index(medium)].tolist()
                 content += [structure_ssim(m, s) for m, s in zip(made, sources, strict=True)]
-            yield "control", f"{field}={value:g}", "prompt_score", float(np.mean(score))
-            yield "control", f"{field}={value:g}", "content_ssim", float(np.mean(content))
+            yield "control", f"{form} {field}={value:g}", "prompt_score", float(np.mean(score))
+            yield "control", f"{form} {field}={value:g}", "content_ssim", float(np.mean(content))
 
 
 def main() -> None:

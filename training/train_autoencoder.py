@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from training.checkpoint import resumed, write
 from training.data import pictures
+from training.device import add_device, half_precision
 
 CHANNELS = 16
 WIDTH = 48
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="folder of weights to start from, such as models/mini/vae")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_device(parser)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
@@ -143,7 +145,7 @@ def main() -> None:
     initialise(model)
     if args.init:
         model.load_state_dict(AutoencoderTiny.from_pretrained(args.init, torch_dtype=torch.float32).state_dict())
-    model.to(memory_format=torch.channels_last)
+    model.to(args.device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=1e-4, betas=(0.9, 0.98))
     held_out = {p.name for p in pictures(args.data) if p.held_out}
     store = Store(args.shards, args.seed, lambda name: name not in held_out)
@@ -161,11 +163,12 @@ def main() -> None:
         rate = float(args.rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * share)) + 2e-5)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        images = store.batch(args.batch, args.size).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        images = store.batch(args.batch, args.size).to(args.device, memory_format=torch.channels_last)
+        with half_precision(args.device):
             clean = model.encoder(images).float()
             level = args.noise * torch.rand(len(images), 1, 1, 1).square()
-            out = model.decoder(clean + level * torch.randn_like(clean)).float()
+            noise = (level * torch.randn(clean.shape)).to(args.device)
+            out = model.decoder(clean + noise).float()
             loss = distance(out, images) + 0.02 * departure(clean)
             if step % 4 == 0:
                 half = model.decoder(F.avg_pool2d(clean, 2)).float()
@@ -182,10 +185,10 @@ def main() -> None:
         if step % 300 == 0:
             store.refresh()
             write(checkpoint, trained, step=step, spent=spent)
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad(), half_precision(args.device):
                 probe = Store(args.shards, 99, lambda name: name in held_out)
                 probe.refresh()
-                held = probe.batch(32, 128)
+                held = probe.batch(32, 128).to(args.device)
                 z = model.encoder(held).float()
                 row = {
                     "step": step,
@@ -201,7 +204,7 @@ def main() -> None:
             print(row, flush=True)
             last = time.time()
     final = average.module if int(average.n_averaged) > 50 else model
-    final.eval().save_pretrained(args.out / "vae")
+    final.cpu().eval().save_pretrained(args.out / "vae")
 
 
 if __name__ == "__main__":

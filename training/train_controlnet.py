@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from kinopaint.models.hints import lines
 from kinopaint.models.pixels import to_tensor
 from training.checkpoint import resumed, write
+from training.device import add_device, half_precision, halves
 from training.train_unet import Style, Triples, Words, trained_styles
 
 CELL = 8  # pixels
@@ -76,7 +77,7 @@ class Crops(Triples):
         """Lines "crop 3 8·height 8·width" in [0, 1], latents of photograph and rendering, text states."""
         drawn = [self._draw(height, width) for _ in range(count)]
         drawings, source, target, text = (torch.stack(each) for each in zip(*drawn, strict=True))
-        return drawings.float().div(255)[:, None].expand(-1, 3, -1, -1), source.float(), target.float(), text
+        return drawings.float().div(255)[:, None].expand(-1, 3, -1, -1), source.float(), target.float(), text.float()
 
     def _draw(self, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         style = self.styles[int(self.rng.choice(len(self.styles), p=self.weights))]
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--report", type=int, default=50, help="steps between two lines of the log")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_device(parser)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
@@ -121,7 +123,10 @@ def main() -> None:
     net = beside(unet, channels)
     if args.init:
         net.load_state_dict(ControlNetModel.from_pretrained(args.init, torch_dtype=torch.float32).state_dict())
-    unet.bfloat16()
+    if halves(args.device):
+        unet.bfloat16()
+    unet.to(args.device)
+    net.to(args.device)
     print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters", flush=True)
     optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
@@ -139,7 +144,10 @@ def main() -> None:
         export = ControlNetModel.from_config(net.config).half()
         learnt = source.state_dict()
         export.load_state_dict(
-            {name: (tensor * LOUDER if name.startswith(OUTPUTS) else tensor).half() for name, tensor in learnt.items()}
+            {
+                name: (tensor * LOUDER if name.startswith(OUTPUTS) else tensor).half().cpu()
+                for name, tensor in learnt.items()
+            }
         )
         export.save_pretrained(args.out / "controlnet")
 
@@ -155,8 +163,11 @@ def main() -> None:
         a, s = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
         noise = torch.randn_like(target)
         noisy, goal = a * target + s * noise, a * noise - s * target
+        noisy, source, goal, text, pictures, t = (
+            each.to(args.device) for each in (noisy, source, goal, text, pictures, t)
+        )
         inputs = torch.cat([noisy, source], 1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(args.device):
             down, middle = net(noisy, t, text, pictures, return_dict=False)
             v = unet(inputs, t, text, down_block_additional_residuals=down, mid_block_additional_residual=middle).sample
             loss = F.mse_loss(v.float(), goal)

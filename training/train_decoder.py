@@ -5,6 +5,9 @@ mean of all places. So the decoder goes on learning with both: latents of pictur
 painted ones, which it has to make as busy as the rendering, patch by patch, besides coming near to it. The encoder, and
 with it the latent space, stays as it is. New blocks (`--blocks`) start as the identity.
 
+`--narrow 32 --blocks 4 2 0 0 --out runs/small` trains another, quick decoder for the same latents from nothing: the
+model folder's `vae_small`, which gradients go through.
+
 Shards and cached latents are those of `training.train_unet`; the painted latents are kept in `runs/decoder/painted`.
 """
 
@@ -26,6 +29,7 @@ from torch.nn import functional as F
 
 from training.checkpoint import resumed, write
 from training.data import pictures
+from training.device import add_device, half_precision
 from training.train_autoencoder import differences, distance, psnr
 from training.train_unet import Triples, Words, trained_styles
 
@@ -53,6 +57,14 @@ def grown(vae: AutoencoderTiny, blocks: list[int]) -> AutoencoderTiny:
                 nn.init.zeros_(convolution.bias)
         for module, known in zip(ours, theirs, strict=False):
             module.load_state_dict(known.state_dict())
+    return made
+
+
+def narrow(vae: AutoencoderTiny, channels: int, blocks: list[int]) -> AutoencoderTiny:
+    """The same encoder with an untrained decoder of so many channels, and residual blocks at each size."""
+    shape = {"decoder_block_out_channels": [channels] * 4, "num_decoder_blocks": blocks}
+    made = AutoencoderTiny.from_config({**vae.config, **shape})
+    made.encoder.load_state_dict(vae.encoder.state_dict())
     return made
 
 
@@ -93,7 +105,7 @@ class Scenes(Triples):
     def scenes(self, count: int, shards: Shards) -> tuple[Tensor, Tensor, list[Place]]:
         drawn = [self._scene(shards) for _ in range(count)]
         sources, texts, places = zip(*drawn, strict=True)
-        return torch.stack(sources).float(), torch.stack(texts), list(places)
+        return torch.stack(sources).float(), torch.stack(texts).float(), list(places)
 
     def _scene(self, shards: Shards) -> tuple[Tensor, Tensor, Place]:
         style = self.styles[int(self.rng.choice(len(self.styles), p=self.weights))]
@@ -111,10 +123,10 @@ def painted(
     """Latents as the model makes them from photographs and words, on the recommended settings."""
     scheduler.set_timesteps(STEPS)
     last = scheduler.alphas_cumprod[scheduler.timesteps[0]]
-    latents = last.sqrt() * source + (1 - last).sqrt() * torch.randn_like(source)
+    latents = last.sqrt() * source + (1 - last).sqrt() * torch.randn(source.shape).to(source)
     words = torch.cat([empty.expand_as(text), text])
     for t in scheduler.timesteps:
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(source.device):
             v = unet(torch.cat([latents, source], 1).repeat(2, 1, 1, 1), t, words).sample.float()
         plain, led = v.chunk(2)
         latents = scheduler.step(plain + GUIDANCE * (led - plain), t, latents).prev_sample
@@ -123,7 +135,7 @@ def painted(
 
 def paint(args: argparse.Namespace, data: Scenes, shards: Shards, folder: Path) -> None:
     """Fill `folder` until the time is used up; what is there is kept."""
-    unet = UNet2DConditionModel.from_pretrained(args.unet, torch_dtype=torch.float32).eval()
+    unet = UNet2DConditionModel.from_pretrained(args.unet, torch_dtype=torch.float32).to(args.device).eval()
     scheduler = DDIMScheduler.from_pretrained(args.model / "scheduler")
     begin = time.time()
     for number in range(len(list(folder.glob("*.json"))), 1_000_000):
@@ -132,7 +144,8 @@ def paint(args: argparse.Namespace, data: Scenes, shards: Shards, folder: Path) 
         torch.manual_seed(number)
         data.rng = np.random.default_rng([args.seed, number])
         source, text, places = data.scenes(args.paint_batch, shards)
-        latents = painted(unet, scheduler, source, text, data.words.empty)
+        given = (each.to(args.device) for each in (source, text, data.words.empty.float()))
+        latents = painted(unet, scheduler, *given).cpu()
         save_file({"latents": latents.half()}, folder / f"{number:05d}.safetensors")
         (folder / f"{number:05d}.json").write_text(json.dumps(places))
         print(f"painted {(number + 1) * args.paint_batch} in {time.time() - begin:.0f} s", flush=True)
@@ -204,11 +217,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=4e-4)
     parser.add_argument("--busy", type=float, default=1.5, help="weight of how busy painted patches are")
     parser.add_argument("--blocks", type=int, nargs=4, default=[8, 5, 2, 0], help="residual blocks at 1/8, 1/4, 1/2, 1")
+    parser.add_argument("--narrow", type=int, default=0, help="channels of a new decoder; 0: the model's own goes on")
+    parser.add_argument("--painted", type=Path, help="folder of painted latents (default: OUT/painted)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_device(parser)
     args = parser.parse_args()
-    folder = args.out / "painted"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = args.painted or args.out / "painted"
+    for path in (folder, args.out):
+        path.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     store = torch.load(args.latents, weights_only=True)
@@ -219,7 +236,8 @@ def main() -> None:
         paint(args, data, shards, folder)
 
     vae = AutoencoderTiny.from_pretrained(args.model / "vae", torch_dtype=torch.float32)
-    vae = grown(vae, args.blocks).to(memory_format=torch.channels_last)
+    vae = narrow(vae, args.narrow, args.blocks) if args.narrow else grown(vae, args.blocks)
+    vae = vae.to(args.device, memory_format=torch.channels_last)
     vae.encoder.requires_grad_(False)
     decoder = vae.decoder
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=args.rate, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
@@ -231,9 +249,9 @@ def main() -> None:
     rng = np.random.default_rng([args.seed, step])
     kept, made = Kept(store, rng), Painted(folder, False, rng)
     probe = Painted(folder, True, np.random.default_rng(1)).batch(48)
-    probe_pixels = shards.pixels(probe[1])
+    rough_probe, probe_pixels = probe[0].to(args.device), shards.pixels(probe[1]).to(args.device)
     held = sorted(args.shards / "photo" / f"{p.name}.jpg" for p in pictures(args.data) if p.held_out)[::4]
-    photos = torch.stack([_middle(file, 128) for file in held])
+    photos = torch.stack([_middle(file, 128) for file in held]).to(args.device)
 
     def save() -> None:
         write(checkpoint, trained, step=step, spent=spent)
@@ -246,9 +264,9 @@ def main() -> None:
     @torch.inference_mode()
     def measured() -> dict[str, float]:
         """Of held-out photographs after a round trip, and of painted crops beside their renderings."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(args.device):
             back = torch.cat([decoder(vae.encoder(part)).float() for part in photos.split(16)])
-            out = torch.cat([decoder(part).float() for part in probe[0].split(16)])
+            out = torch.cat([decoder(part).float() for part in rough_probe.split(16)])
         return {
             "psnr_photo": round(psnr(back, photos), 2),
             "ssim_photo": round(float(similarity(back, photos)), 4),
@@ -264,9 +282,10 @@ def main() -> None:
         half = args.batch // 2
         (clean, places), (rough, others) = kept.batch(half), made.batch(args.batch - half)
         clean = clean + 0.3 * torch.rand(half, 1, 1, 1).square() * torch.randn_like(clean)
-        target = shards.pixels(places + others)
-        with torch.autocast("cpu", torch.bfloat16):
-            out = decoder(torch.cat([clean, rough]).contiguous(memory_format=torch.channels_last)).float()
+        target = shards.pixels(places + others).to(args.device)
+        latents = torch.cat([clean, rough]).to(args.device, memory_format=torch.channels_last)
+        with half_precision(args.device):
+            out = decoder(latents).float()
         # what is known counts twice: the same decoder serves photographs that are to stay as they are
         loss = 2 * distance(out[:half], target[:half]) + distance(out[half:], target[half:])
         loss = loss + 0.3 * (1 - similarity(out[:half], target[:half]))

@@ -23,6 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVis
 from kinopaint.models.image import CLIP_MEAN, CLIP_STD
 from training.checkpoint import resumed, write
 from training.data import pictures
+from training.device import add_device, half_precision
 from training.mood_shards import mood_folder
 from training.render_shards import slug
 from training.words import IDENTITY, MOODS, TRAINED, caption, held_out_phrases, train_phrases
@@ -127,7 +128,7 @@ def forward(model: CLIPVisionModelWithProjection, pixels: Tensor, keep: Tensor |
 def match(one: Tensor, other: Tensor, sharpness: float) -> Tensor:
     """Each row has to find the same row of the other: mean of both directions."""
     table = sharpness * one @ other.T
-    right = torch.arange(len(table))
+    right = torch.arange(len(table), device=table.device)
     return (F.cross_entropy(table, right) + F.cross_entropy(table.T, right)) / 2
 
 
@@ -148,14 +149,14 @@ def losses(
 def judged(model: CLIPVisionModelWithProjection, held: tuple[Tensor, Tensor], texts: Tensor) -> dict[str, float]:
     """Shares of held-out pictures: medium named by words, other look found, tokens found at their place."""
     pixels, labels = held
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_precision(pixels.device):
         seen = [[forward(model, part, None) for part in view.split(32)] for view in pixels]
     embeds = [torch.cat([embed for embed, _ in view]) for view in seen]
     tokens = [F.normalize(torch.cat([token for _, token in view]), dim=-1) for view in seen]
     named = [(v @ texts.mean(1).T).argmax(1) == label for v, label in zip(embeds, labels, strict=True)]
-    found = (embeds[0] @ embeds[1].T).argmax(1) == torch.arange(len(labels[0]))
+    found = (embeds[0] @ embeds[1].T).argmax(1) == torch.arange(len(labels[0]), device=pixels.device)
     table = tokens[0] @ tokens[1].transpose(1, 2)  # crop place place
-    here = (table.argmax(2) == torch.arange(table.shape[1])).float().mean()
+    here = (table.argmax(2) == torch.arange(table.shape[1], device=pixels.device)).float().mean()
     return {
         "medium": round(float(torch.cat(named).float().mean()), 3),
         "cosine": round(float((embeds[0] * texts[labels[0], 0]).sum(1).mean()), 3),
@@ -183,6 +184,7 @@ def main() -> None:
     parser.add_argument("--report", type=int, default=200, help="steps between two lines of the log")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_device(parser)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
@@ -193,6 +195,7 @@ def main() -> None:
         model.load_state_dict(
             CLIPVisionModelWithProjection.from_pretrained(args.init, dtype=torch.float32).state_dict()
         )
+    model.to(args.device)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
     checkpoint, trained = args.out / "checkpoint.pt", {"model": model, "average": average, "optimiser": optimiser}
@@ -200,8 +203,9 @@ def main() -> None:
     held_out = {picture.name for picture in pictures(args.data) if picture.held_out}
     pairs = Pairs(args.shards, None, held_out, [args.seed, step])
     probe = Pairs(args.shards, held_out, set(), 99)
-    held = probe.batch(min(96, len(probe.names)), augment=False)
-    known, kept = words(args.model, args.captions, args.seed)
+    pixels, labels = probe.batch(min(96, len(probe.names)), augment=False)
+    held = pixels.to(args.device), labels.to(args.device)
+    known, kept = (each.to(args.device) for each in words(args.model, args.captions, args.seed))
     print(f"{len(pairs.names)} pictures, {len(probe.names)} held out", flush=True)
 
     def save() -> None:
@@ -217,11 +221,11 @@ def main() -> None:
         rate = float(args.rate * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * np.cos(np.pi * share)) + 1e-5)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        pixels, labels = pairs.batch(args.batch)
+        pixels, labels = (each.to(args.device) for each in pairs.batch(args.batch))
         keep = torch.randperm(cells)[: cells // 2] if share < 0.9 else None
         places = torch.randperm(cells // 2 if keep is not None else cells)[:WIDE]
         texts = known[torch.arange(len(LOOKS)), torch.randint(known.shape[1], (len(LOOKS),))]
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(args.device):
             embeds, tokens = forward(model, pixels.flatten(0, 1), keep)
         parts = losses(tuple(embeds.chunk(2)), tuple(tokens.chunk(2)), labels, texts, places)
         loss = parts[0] + 0.5 * parts[1] + 0.5 * parts[2]

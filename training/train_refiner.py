@@ -28,6 +28,7 @@ from kinopaint.models.refiner import RefinementNet
 from kinopaint.temporal.loss import soft_visibility, temporal_loss
 from training.checkpoint import resumed, write
 from training.data import HELD_OUT_CLIPS, Picture, pictures
+from training.device import add_device, half_precision
 from training.words import TRAINED, train_phrases
 
 FRAMES = 5
@@ -168,7 +169,7 @@ def refined(net: RefinementNet, painted: Tensor) -> Iterator[tuple[int, Tensor, 
     """(place, output, previous output) for the frames from the second on; "crop 3 height width"."""
     before = painted[:, 0]
     for place in range(1, painted.shape[1]):
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(painted.device):
             output, _ = net(painted[:, place], before, painted[:, place], painted[:, place - 1])
         output = output.float()
         yield place, output, before
@@ -176,13 +177,13 @@ def refined(net: RefinementNet, painted: Tensor) -> Iterator[tuple[int, Tensor, 
 
 
 @torch.no_grad()
-def judged(net: RefinementNet, held: Sequences) -> dict[str, float]:
+def judged(net: RefinementNet, held: Sequences, device: torch.device) -> dict[str, float]:
     """Of held-out crops: temporal loss and mean gradient of the output, as shares of the painted frames' own."""
     held.rng = np.random.default_rng(5)
     loss, own, sharp, own_sharp = 0.0, 0.0, 0.0, 0.0
     for _ in range(12):
         source, painted = held.batch(1, 160)
-        flow, seen = motion(source)
+        flow, seen, painted = (each.to(device) for each in (*motion(source), painted))
         for place, output, before in refined(net, painted):
             now = (flow[:, place - 1], seen[:, place - 1])
             loss += float(temporal_loss(output, before, *now))
@@ -209,13 +210,14 @@ def main() -> None:
     parser.add_argument("--report", type=int, default=50, help="steps between two lines of the log")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_device(parser)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     paint_sequences(args)
 
-    tower = kinopaint.load_model(str(args.model), dtype="float32").image_encoder
+    tower = kinopaint.load_model(str(args.model), device=str(args.device), dtype="float32").image_encoder
     if tower is None:
         raise SystemExit(f"{args.model} has no image_encoder: run training.train_image_tower first")
     net = RefinementNet(args.width, args.blocks)
@@ -223,6 +225,7 @@ def main() -> None:
     torch.nn.init.zeros_(net.deconv3.conv2d.bias)
     if args.init:
         net.load_state_dict(load_file(args.init))
+    net.to(args.device)
     optimiser = torch.optim.Adam(net.parameters(), lr=args.rate)
     checkpoint, trained = args.out / "checkpoint.pt", {"model": net, "optimiser": optimiser}
     step, spent = resumed(checkpoint, trained, step=0, spent=0.0)
@@ -234,7 +237,7 @@ def main() -> None:
         folder = args.out / "refiner"
         folder.mkdir(exist_ok=True)
         save_file(
-            {name: tensor.half().contiguous() for name, tensor in net.state_dict().items()},
+            {name: tensor.half().cpu().contiguous() for name, tensor in net.state_dict().items()},
             folder / "model.safetensors",
         )
         about = {"width": args.width, "blocks": args.blocks, "guide": "painted", "carries_state": False}
@@ -247,13 +250,13 @@ def main() -> None:
                 args.rate * min(1, (step + 1) / 50) * (0.5 + 0.5 * np.cos(np.pi * spent / limit)) + 1e-5
             )
         source, painted = data.batch(args.batch, args.size)
-        flow, seen = motion(source)
-        parts, looked_at = torch.zeros(4), int(data.rng.integers(1, FRAMES))
+        flow, seen, painted = (each.to(args.device) for each in (*motion(source), painted))
+        parts, looked_at = torch.zeros(4, device=args.device), int(data.rng.integers(1, FRAMES))
         for place, output, before in refined(net, painted):
             goal = painted[:, place]
-            content = torch.zeros(())
+            content = torch.zeros((), device=args.device)
             if place == looked_at:  # the tower would take two thirds of the time if it looked at all frames
-                with torch.autocast("cpu", torch.bfloat16):
+                with half_precision(args.device):
                     tokens = [tower.tokens(2 * frames - 1)[:, 1:].float() for frames in (output, goal)]
                 content = (FRAMES - 1) * token_distance(*tokens).mean()
             edges = sum(F.l1_loss(a, b) for a, b in zip(gradients(output), gradients(goal), strict=True))
@@ -267,14 +270,14 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         step += 1
-        found = parts.detach().numpy()
+        found = parts.detach().cpu().numpy()
         running = found if step == 1 else 0.95 * running + 0.05 * found
         spent, last = spent + time.time() - last, time.time()
         if step % args.report == 0:
             write(checkpoint, trained, step=step, spent=spent)
             row = {"step": step, "minutes": round(spent / 60, 1), "loss": round(float(running.sum()), 4)}
             row |= {n: round(float(v), 4) for n, v in zip(("time", "content", "colour", "edges"), running, strict=True)}
-            row |= judged(net, held) if held.kept else {}
+            row |= judged(net, held, args.device) if held.kept else {}
             with open(args.out / "log.jsonl", "a") as log:
                 log.write(json.dumps(row) + "\n")
             print(row, flush=True)

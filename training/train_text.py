@@ -17,6 +17,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from training.device import add_device, half_precision
 from training.words import IDENTITY, MEDIA, MOODS, caption, held_out_phrases, train_phrases
 
 LENGTH = 48
@@ -127,7 +128,7 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> torch.Tensor:
         tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(torch.device("cpu")):
             states = self.model(**tokens).last_hidden_state.float()
         mask = tokens["attention_mask"][..., None].float()
         return F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=3000)
     parser.add_argument("--captions", type=int, default=24000)
     parser.add_argument("--seed", type=int, default=0)
+    add_device(parser)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
@@ -176,6 +178,9 @@ def main() -> None:
     lengths = (tokens != tokenizer.eos_token_id).sum(1) + 1
     media = torch.tensor([m for _, m, _ in pool])
     moods = torch.tensor([m for _, _, m in pool])
+    model.to(args.device)
+    heads.to(args.device)
+    targets, media, moods = (each.to(args.device) for each in (targets, media, moods))
     parameters = [*model.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02)
 
@@ -186,11 +191,11 @@ def main() -> None:
     fresh_tokens = tokenizer(
         [t for t, _, _ in fresh], padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
     ).input_ids
-    fresh_media = torch.tensor([m for _, m, _ in fresh])
+    fresh_media = torch.tensor([m for _, m, _ in fresh], device=args.device)
 
     def forward(ids: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return model(input_ids=ids).pooler_output.float()
+        with half_precision(args.device):
+            return model(input_ids=ids.to(args.device)).pooler_output.float()
 
     started, step = time.time(), 0
     while (spent := time.time() - started) < 60 * args.minutes:
@@ -217,7 +222,7 @@ def main() -> None:
                 f"step {step} {spent:.0f} s loss {float(loss.detach()):.3f} held-out phrasings {float(right):.3f}",
                 flush=True,
             )
-    model.half().save_pretrained(args.out / "text_encoder")
+    model.half().cpu().save_pretrained(args.out / "text_encoder")
     torch.save({"heads": heads.state_dict()}, args.out / "heads.pt")
     (args.out / "metrics.json").write_text(json.dumps({"held_out_phrasings": float(right), "steps": step}))
 

@@ -23,6 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.checkpoint import resumed, write
 from training.data import pictures
+from training.device import add_device, half_precision
 from training.mood_shards import mood_folder
 from training.render_shards import slug
 from training.train_autoencoder import CHANNELS
@@ -77,7 +78,9 @@ FIRST_LEVEL, FIRST_SHARE = 950, 0.12  # timesteps where sampling starts, and the
 MOOD_SHARE, BOTH_SHARE = 0.10, 0.20  # of all samples: a mood on the photograph; a medium in a mood
 
 
-def cache_latents(vae_folder: Path, shards: Path, out: Path, excluded: set[str]) -> dict[str, dict[str, torch.Tensor]]:
+def cache_latents(
+    vae_folder: Path, shards: Path, out: Path, excluded: set[str], device: torch.device
+) -> dict[str, dict[str, torch.Tensor]]:
     """{folder: {picture: latent [16, h/8, w/8] fp16}}; held-out pictures are skipped.
 
     What is in the cache is kept, except pictures whose file is newer than the cache; all are encoded again where the
@@ -89,7 +92,7 @@ def cache_latents(vae_folder: Path, shards: Path, out: Path, excluded: set[str])
     vae = (
         AutoencoderTiny.from_pretrained(vae_folder, torch_dtype=torch.float32)
         .eval()
-        .to(memory_format=torch.channels_last)
+        .to(device, memory_format=torch.channels_last)
     )
     new = 0
     for folder in sorted(p for p in shards.iterdir() if p.is_dir()):
@@ -100,10 +103,9 @@ def cache_latents(vae_folder: Path, shards: Path, out: Path, excluded: set[str])
             image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
             image = image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8]
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float().div(127.5).sub(1)
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                known[file.stem] = (
-                    vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latents[0].half().clone()
-                )
+            with torch.inference_mode(), half_precision(device):
+                latents = vae.encode(pixels.to(device, memory_format=torch.channels_last)).latents
+                known[file.stem] = latents[0].half().cpu().clone()
             new += 1
     if new:
         torch.save(store, out)
@@ -131,7 +133,7 @@ class Words:
                 max_length=encoder.config.max_position_embeddings,
                 return_tensors="pt",
             ).input_ids
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            with torch.inference_mode(), half_precision(torch.device("cpu")):
                 return encoder(input_ids=ids).last_hidden_state.to(torch.bfloat16).clone()
 
         self.states: dict[tuple[Style, str], torch.Tensor] = {}
@@ -223,7 +225,7 @@ class Triples:
         drop = torch.from_numpy(self.rng.random(count))
         text[(drop < 0.06) | ((drop >= 0.12) & (drop < 0.18))] = self.words.empty
         source[(drop >= 0.06) & (drop < 0.18)] = 0
-        return source.float(), target.float(), text
+        return source.float(), target.float(), text.float()
 
 
 def left_over(target: torch.Tensor, source: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -268,13 +270,14 @@ def main() -> None:
     parser.add_argument("--focus", nargs="*", default=[], metavar="STYLE", help="seen three times as often")
     parser.add_argument("--captions", type=int, default=160, help="captions per medium and mood")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_device(parser)
     parser.add_argument("--large-from", type=float, default=0.75, help="share of the time after which crops are 256 px")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     excluded = {p.name for p in pictures(args.data) if p.held_out}
-    store = cache_latents(args.vae, args.shards, args.out / "latents.pt", excluded)
+    store = cache_latents(args.vae, args.shards, args.out / "latents.pt", excluded, args.device)
     pairs = trained_styles(store)
     words = Words(args.text, list(pairs), args.captions, args.seed)
     model = UNet2DConditionModel(**CONFIG)  # not channels_last: its group norm is slow on small maps
@@ -283,6 +286,7 @@ def main() -> None:
     if args.init:
         start = UNet2DConditionModel.from_pretrained(args.init, torch_dtype=torch.float32)
         model.load_state_dict(model.state_dict() | start.state_dict())
+    model.to(args.device)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters", flush=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod
@@ -296,7 +300,7 @@ def main() -> None:
     def save() -> None:
         write(checkpoint, trained, step=step, spent=spent, seen=seen)
         source = average.module if int(average.n_averaged) > 300 else model
-        weights = {k: v.half().contiguous() for k, v in source.state_dict().items()}
+        weights = {k: v.half().cpu().contiguous() for k, v in source.state_dict().items()}
         export = UNet2DConditionModel(**CONFIG).half()
         export.load_state_dict(weights)
         export.save_pretrained(args.out / "unet")
@@ -318,7 +322,8 @@ def main() -> None:
         a, s = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
         noise = uneven_noise(target)
         noisy = a * left_over(target, source, t) + s * noise
-        with torch.autocast("cpu", torch.bfloat16):
+        noisy, source, target, text, t, a, s = (each.to(args.device) for each in (noisy, source, target, text, t, a, s))
+        with half_precision(args.device):
             inputs = torch.cat([noisy, source], 1)
             v = model(inputs, t, encoder_hidden_states=text).sample.float()
         loss = (v - (a * noisy - target) / s).square().mean()  # which is a * noise - s * target where that was under it

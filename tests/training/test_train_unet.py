@@ -95,13 +95,13 @@ def test_new_and_renewed_pictures_join_the_cache(tmp_path):
     draw("a", 30)
     draw("b", 60)
     draw("held-out", 90)
-    first = cache_latents(folder, shards, out, {"held-out"})
+    first = cache_latents(folder, shards, out, {"held-out"}, torch.device("cpu"))
     assert set(first["photo"]) == {"a", "b"}
     draw("b", 200)
     draw("c", 100)
     os.utime(shards / "photo" / "b.jpg", (out.stat().st_mtime + 5,) * 2)
     os.utime(shards / "photo" / "a.jpg", (out.stat().st_mtime - 5,) * 2)
-    second = cache_latents(folder, shards, out, {"held-out"})
+    second = cache_latents(folder, shards, out, {"held-out"}, torch.device("cpu"))
     assert set(second["photo"]) == {"a", "b", "c"}
     assert torch.equal(first["photo"]["a"], second["photo"]["a"])
     assert not torch.equal(first["photo"]["b"], second["photo"]["b"])
@@ -112,7 +112,7 @@ def test_new_and_renewed_pictures_join_the_cache(tmp_path):
     later = out.stat().st_mtime + 5
     for file in folder.iterdir():
         os.utime(file, (later, later))
-    third = cache_latents(folder, shards, out, {"held-out"})
+    third = cache_latents(folder, shards, out, {"held-out"}, torch.device("cpu"))
     assert not torch.equal(third["photo"]["a"], second["photo"]["a"])
 
 
