@@ -86,7 +86,10 @@ def section(found: Figures, run: dict[str, tuple[str, float]]) -> str:
         lines += ["", f"Of pairs of medium and mood that were never trained, {sum(both) / len(both):.0f} % show both."]
     if "control" in found:
         told = [f"{name}: {f['prompt_score']:.2f} / {f['content_ssim']:.2f}" for name, f in found["control"].items()]
-        lines += ["", "Prompt score / likeness to the photograph: " + "; ".join(told) + "."]
+        lines += [
+            "",
+            "Prompt score / likeness to the photograph, by the form of the words' branch: " + "; ".join(told) + ".",
+        ]
     shown = " | ".join(
         f"![{name}](../../../../docs/images/gallery/{slug}.jpg)<br>{name}"
         for name, slug in zip(low, slugs, strict=True)

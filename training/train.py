@@ -18,42 +18,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="folder with photos/, paintings/ and videos/")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the minutes of every stage")
+    parser.add_argument("--device", default="auto", help="of the networks: auto, cpu, cuda (default: auto)")
     args = parser.parse_args()
+
+    def trained(stage: str, minutes: float, *more: str) -> list[str]:
+        return [f"train_{stage}", "--minutes", str(minutes * args.scale), *more, "--device", args.device]
+
+    data, weak = ["--data", args.data], ["--focus", *WEAKEST]
+
+    def painting(minutes: float) -> list[str]:
+        return ["--paint-minutes", str(minutes * args.scale)]
+
+    small = ["--narrow", "32", "--blocks", "4", "2", "0", "0", "--rate", "1e-3", "--busy", "0.5"]
     stages: list[list[str]] = [
-        ["render_shards", "--data", args.data, "--rounds", "5"],
-        ["mood_shards", "--data", args.data],
-        ["train_autoencoder", "--minutes", str(28 * args.scale)],
-        ["train_text", "--minutes", str(7 * args.scale)],
-        ["train_unet", "--data", args.data, "--minutes", str(46 * args.scale)],
+        ["render_shards", *data, "--rounds", "5"],
+        ["mood_shards", *data],
+        trained("autoencoder", 28),
+        trained("text", 7),
+        trained("unet", 46, *data),
         # longer on what was weakest: the same run goes on, at small crops and a rate that ends at the same floor
-        [
-            "train_unet",
-            "--data",
-            args.data,
-            "--minutes",
-            str(54.5 * args.scale),
-            "--rate",
-            "4e-3",
-            "--large-from",
-            "2",
-            "--focus",
-            *WEAKEST,
-        ],
-        ["train_image_tower", "--data", args.data, "--minutes", str(40 * args.scale)],
+        trained("unet", 54.5, *data, "--rate", "4e-3", "--large-from", "2", *weak),
+        trained("image_tower", 40, *data),
         ["export"],
         # these learn with the model that was exported
-        ["train_decoder", "--paint-minutes", str(4 * args.scale), "--minutes", str(30 * args.scale)],
+        trained("decoder", 30, *painting(4)),
+        trained("decoder", 24, *painting(0), *small, "--painted", "runs/decoder/painted", "--out", "runs/small"),
         ["export"],
-        [
-            "train_refiner",
-            "--data",
-            args.data,
-            "--paint-minutes",
-            str(15 * args.scale),
-            "--minutes",
-            str(25 * args.scale),
-        ],
-        ["train_controlnet", "--minutes", str(20 * args.scale)],
+        trained("refiner", 25, *data, *painting(15)),
+        trained("controlnet", 20),
         ["export"],
     ]
     for stage in stages:
