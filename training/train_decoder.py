@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from training.checkpoint import resumed, write
 from training.data import pictures
 from training.device import add_device, half_precision
-from training.train_autoencoder import differences, distance, psnr
+from training.train_autoencoder import differences, distance, initialise, psnr
 from training.train_unet import Triples, Words, trained_styles
 
 CELL = 8  # pixels
@@ -64,6 +64,7 @@ def narrow(vae: AutoencoderTiny, channels: int, blocks: list[int]) -> Autoencode
     """The same encoder with an untrained decoder of so many channels, and residual blocks at each size."""
     shape = {"decoder_block_out_channels": [channels] * 4, "num_decoder_blocks": blocks}
     made = AutoencoderTiny.from_config({**vae.config, **shape})
+    initialise(made)
     made.encoder.load_state_dict(vae.encoder.state_dict())
     return made
 

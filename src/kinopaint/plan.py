@@ -105,7 +105,7 @@ def make_plan(ready: Ready) -> Plan:
     # The fewest steps of which one is made, and a whole round of full and reused ones more: with strength 0.5 twice as
     # many.
     share = getattr(ready.method, "strength", 1.0)
-    round_ = max(ready.job.profile.cache_every, getattr(ready.method, "clip_every", 1))
+    round_ = max(ready.job.profile.cache_every, _clip_interval(ready.method))
     few, more = (math.ceil(made / share) if share else made for made in (1, 1 + round_))
     first = _trial(ready, 1, few).seconds  # warms up, too
     tried = whole if first * whole < TRIAL_SECONDS else 1
@@ -145,12 +145,21 @@ class _Trial(NamedTuple):
     samples: int
 
 
+def _clip_interval(method: Any) -> int:
+    """Steps from one CLIP step to the next."""
+    every = getattr(method, "clip_every", 1)
+    return int(every) if every >= 1 else math.ceil(every * method.num_inference_steps)
+
+
 def _trial(ready: Ready, frames: int, steps: int) -> _Trial:
     """Denoise one window of grey frames."""
     width, height = ready.sizes.padded
     counting = _Counting(ready.parts.backbone)
     windows = ready.method.windows.every_frame()  # of neighbouring frames few might be keyframes
-    method = dataclasses.replace(ready.method, num_inference_steps=steps, windows=windows)
+    few: dict[str, Any] = {"num_inference_steps": steps, "windows": windows}
+    if hasattr(ready.method, "clip_every"):
+        few["clip_every"] = _clip_interval(ready.method)  # as many steps apart as in the whole run
+    method = dataclasses.replace(ready.method, **few)
     parts = dataclasses.replace(ready.parts, backbone=counting)
     begin = time.perf_counter()
     with torch.no_grad():

@@ -1,11 +1,21 @@
 """Identities T17 to T20: the gradient of a loss on the predicted clean latents, and the three places where it acts."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from kinopaint.engine.corrections import clean_edited, during, evaluated_at, gradient_of, moved_by, nudged, shift
+from kinopaint.engine.corrections import (
+    clean_edited,
+    during,
+    evaluated_at,
+    gradient_of,
+    is_due,
+    moved_by,
+    nudged,
+    shift,
+)
 from kinopaint.engine.samplers import clean_estimate, ddim_step
 from kinopaint.engine.schedule import Step
 
@@ -141,6 +151,14 @@ def test_window_and_interval_choose_the_steps():
     assert all(
         everywhere(torch.zeros(1, 1, 1, 1), replace(STEP, timestep=float(time))) is not None for time in (999, 0)
     )
+
+
+@pytest.mark.parametrize("count", [3, 6, 8, 15, 30, 50])
+def test_an_interval_below_one_is_a_share_of_the_steps(count):
+    made = [index for index in range(count) if is_due(index, count, 0.33)]
+    assert made == [math.ceil(0.33 * place * count) for place in range(3)]
+    assert [index for index in range(2) if is_due(index, 2, 0.33)] == [0, 1]
+    assert [index for index in range(count) if is_due(index, count, 2)] == list(range(0, count, 2))
 
 
 def test_steps_that_are_left_alone_change_nothing():

@@ -45,12 +45,23 @@ def gradient_of(loss: Loss, pilot: Denoiser, *, through_network: bool = False) -
     return gradient
 
 
-def during(gradient: Gradient, high: float, low: float, every: int, train_steps: int) -> Gradient:
-    """`gradient` while low <= timestep / train_steps <= high, on every `every`-th step; None otherwise."""
+def is_due(index: int, count: int, every: float) -> bool:
+    """Whether what happens on every `every`-th step happens on step `index` of `count`; from the first on.
+
+    Below 1, `every` is a share of the steps: 0.25 is four times in any number of steps from four on.
+    """
+    if every >= 1:
+        return index % every == 0
+    return index == 0 or int(index / count / every) > int((index - 1) / count / every)
+
+
+def during(gradient: Gradient, high: float, low: float, every: float, train_steps: int) -> Gradient:
+    """`gradient` while low <= timestep / train_steps <= high, on the steps where it `is_due`; None otherwise."""
 
     def gated(latents: Latents, step: Step) -> Latents | None:
         level = (step.timestep + 1) / train_steps  # the noisiest timestep counts as 1
-        return gradient(latents, step) if low <= level <= high and step.index % every == 0 else None
+        due = low <= level <= high and is_due(step.index, step.count, every)
+        return gradient(latents, step) if due else None
 
     return gated
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from kinopaint.attention.mask import AttentionMask
 from kinopaint.attention.self_attention_guidance import degraded
 from kinopaint.engine.components import Components
-from kinopaint.engine.corrections import during, evaluated_at, gradient_of, moved_by, nudged
+from kinopaint.engine.corrections import during, evaluated_at, gradient_of, is_due, moved_by, nudged
 from kinopaint.engine.denoiser import Condition, Denoiser, Text, reuses
 from kinopaint.engine.guidance import Term, combine, needed, rescaled, weighted
 from kinopaint.engine.noise import frame_tapes, noise_tape
@@ -65,7 +65,7 @@ _PAPER: Mapping[str, Any] = {
     "clip_decoder": "auto",
     "clip_through_unet": False,
     "clip_normalize": "rms",
-    "clip_every": 1,
+    "clip_every": 1.0,
     "clip_high": 1.0,
     "clip_low": 0.0,
     "init": "noised_input",
@@ -143,7 +143,11 @@ class StyleAVideo:
     clip_normalize: str = setting(
         "rms", "length of the gradient: 1 in each frame, or as it comes", choices=("rms", "none")
     )
-    clip_every: int = setting(1, "make the CLIP step on every so many steps", minimum=1)
+    clip_every: float = setting(
+        1.0,
+        "make the CLIP step on every so many steps; below 1: after every such share of all steps (0.25: four times)",
+        minimum=0.01,
+    )
     clip_high: float = setting(1.0, "noise level, as a share, from which the CLIP step is made", minimum=0, maximum=1)
     clip_low: float = setting(0.0, "noise level, as a share, down to which it is made", minimum=0, maximum=1)
     guidance: str = setting(
@@ -226,6 +230,13 @@ class StyleAVideo:
                 where="mask_lagged",
                 fix="use pilot=image or pilot=null, or text_branch=joint",
             )
+        if self.clip_every > 1 and self.clip_every % 1:
+            raise SettingsError(
+                "KP-SETTING-RANGE",
+                f"clip_every: {self.clip_every} is neither a whole number of steps nor a share of them",
+                where="clip_every",
+                fix="give a whole number, or a number below 1",
+            )
 
     @property
     def cost(self) -> str:
@@ -236,7 +247,8 @@ class StyleAVideo:
         nothing = 1 - content - self.s_text - masked
         branches = sum(abs(weight) > 1e-9 for weight in (nothing, content, self.s_text, self.s_mask))
         steps = int(self.num_inference_steps * self.strength)
-        more = f", and {-(-steps // self.clip_every)} gradients of the CLIP step" if self.clip_strength else ""
+        gradients = sum(is_due(index, steps, self.clip_every) for index in range(steps))
+        more = f", and {gradients} gradients of the CLIP step" if self.clip_strength else ""
         return (
             f"{steps * branches} pictures through the network per frame ({branches} branches, {steps} steps{more}); "
             "any number of them at once, as memory allows"
