@@ -103,7 +103,7 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
     add("mask", f"binary_image 0.25 {fine}", mask_mode="binary_image", s_mask=0.25, **at)
     add("mask", f"masked_content 0.5 {fine} less image", s_mask=0.5, **{**at, "s_image": 0.6 * s_image})
     if tower:
-        for strength in (0.05, 0.1):
+        for strength in (0.02, 0.05, 0.1):
             add("clip", f"state {strength}", clip_strength=strength, s_mask=0.0)
         for strength in (0.05, 0.1):
             at = {"clip_strength": strength, "s_mask": 0.0}
@@ -118,7 +118,7 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
             alike = {"clip_features": "self_similarity", "clip_strength": strength, "s_mask": 0.0}
             add("clip", f"self_similarity {strength}", **alike)
             add("clip", f"self_similarity {strength} every 2", clip_every=2, **alike)
-        for decoder in ("model", "reduced", "linear"):
+        for decoder in ("linear", "reduced"):
             add("clip", f"{decoder} decoder 0.05", clip_decoder=decoder, **at)
     add("temporal", "identity", **clip_step)
     for strength in (0.5, 0.8, 0.9):

@@ -54,7 +54,6 @@ def main() -> None:
     for made, part, network in (
         ("autoencoder/vae", "vae", AutoencoderTiny),
         ("decoder/vae", "vae", AutoencoderTiny),  # the same encoder
-        ("small/vae", "vae_small", AutoencoderTiny),
         ("unet/unet", "unet", UNet2DConditionModel),
         ("text/text_encoder", "text_encoder", CLIPTextModel),
     ):
@@ -68,9 +67,7 @@ def main() -> None:
         index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
     for part, changes in {
         "unet": {},
-        # the class derives this entry itself, and warns where a file gives it
-        "vae": {"block_out_channels": None},
-        "vae_small": {"block_out_channels": None},
+        "vae": {"block_out_channels": None},  # the class derives this entry itself, and warns where a file gives it
         # stock pipelines load the other parts in fp32, and transformers would take the files' half precision
         "text_encoder": {"dtype": "float32", "torch_dtype": "float32"},
     }.items():

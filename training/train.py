@@ -29,7 +29,6 @@ def main() -> None:
     def painting(minutes: float) -> list[str]:
         return ["--paint-minutes", str(minutes * args.scale)]
 
-    small = ["--narrow", "32", "--blocks", "4", "2", "0", "0", "--rate", "1e-3", "--busy", "0.5"]
     stages: list[list[str]] = [
         ["render_shards", *data, "--rounds", "5"],
         ["mood_shards", *data],
@@ -42,7 +41,6 @@ def main() -> None:
         ["export"],
         # these learn with the model that was exported
         trained("decoder", 30, *painting(4)),
-        trained("decoder", 24, *painting(0), *small, "--painted", "runs/decoder/painted", "--out", "runs/small"),
         ["export"],
         trained("refiner", 25, *data, *painting(15)),
         trained("controlnet", 20),

@@ -5,9 +5,6 @@ mean of all places. So the decoder goes on learning with both: latents of pictur
 painted ones, which it has to make as busy as the rendering, patch by patch, besides coming near to it. The encoder, and
 with it the latent space, stays as it is. New blocks (`--blocks`) start as the identity.
 
-`--narrow 32 --blocks 4 2 0 0 --out runs/small` trains another, quick decoder for the same latents from nothing: the
-model folder's `vae_small`, which gradients go through.
-
 Shards and cached latents are those of `training.train_unet`; the painted latents are kept in `runs/decoder/painted`.
 """
 
@@ -30,7 +27,7 @@ from torch.nn import functional as F
 from training.checkpoint import resumed, write
 from training.data import pictures
 from training.device import add_device, half_precision
-from training.train_autoencoder import differences, distance, initialise, psnr
+from training.train_autoencoder import differences, distance, psnr
 from training.train_unet import Triples, Words, trained_styles
 
 CELL = 8  # pixels
@@ -57,15 +54,6 @@ def grown(vae: AutoencoderTiny, blocks: list[int]) -> AutoencoderTiny:
                 nn.init.zeros_(convolution.bias)
         for module, known in zip(ours, theirs, strict=False):
             module.load_state_dict(known.state_dict())
-    return made
-
-
-def narrow(vae: AutoencoderTiny, channels: int, blocks: list[int]) -> AutoencoderTiny:
-    """The same encoder with an untrained decoder of so many channels, and residual blocks at each size."""
-    shape = {"decoder_block_out_channels": [channels] * 4, "num_decoder_blocks": blocks}
-    made = AutoencoderTiny.from_config({**vae.config, **shape})
-    initialise(made)
-    made.encoder.load_state_dict(vae.encoder.state_dict())
     return made
 
 
@@ -218,15 +206,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=4e-4)
     parser.add_argument("--busy", type=float, default=1.5, help="weight of how busy painted patches are")
     parser.add_argument("--blocks", type=int, nargs=4, default=[8, 5, 2, 0], help="residual blocks at 1/8, 1/4, 1/2, 1")
-    parser.add_argument("--narrow", type=int, default=0, help="channels of a new decoder; 0: the model's own goes on")
-    parser.add_argument("--painted", type=Path, help="folder of painted latents (default: OUT/painted)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     add_device(parser)
     args = parser.parse_args()
-    folder = args.painted or args.out / "painted"
-    for path in (folder, args.out):
-        path.mkdir(parents=True, exist_ok=True)
+    folder = args.out / "painted"
+    folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     store = torch.load(args.latents, weights_only=True)
@@ -237,8 +222,7 @@ def main() -> None:
         paint(args, data, shards, folder)
 
     vae = AutoencoderTiny.from_pretrained(args.model / "vae", torch_dtype=torch.float32)
-    vae = narrow(vae, args.narrow, args.blocks) if args.narrow else grown(vae, args.blocks)
-    vae = vae.to(args.device, memory_format=torch.channels_last)
+    vae = grown(vae, args.blocks).to(args.device, memory_format=torch.channels_last)
     vae.encoder.requires_grad_(False)
     decoder = vae.decoder
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=args.rate, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
