@@ -86,8 +86,9 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
                     name = "+".join(n for n, on in (("image", image), ("text", text), ("mask", mask)) if on)
                     add("parts", name, s_image=image, s_text=text, s_mask=mask, clip_strength=0.0)
     if tower:
-        add("parts", "image+text+clip", s_mask=0.0, clip_strength=0.02)
-        add("parts", "image+text+mask+clip", s_mask=s_mask, clip_strength=0.02)
+        at = {"clip_strength": 0.05, "clip_every": 0.33}
+        add("parts", "image+text+clip", s_mask=0.0, **at)
+        add("parts", "image+text+mask+clip", s_mask=s_mask, **at)
     off = {"s_mask": 0.0, "clip_strength": 0.0}
     for branch in ("joint", "null_image"):
         for image in (0.8, 1.0, 1.3) if branch == "joint" else (1.0, 1.5):
@@ -103,21 +104,23 @@ def settings(base: dict[str, Any], *, tower: bool, refiner: bool) -> list[Settin
     add("mask", f"binary_image 0.25 {fine}", mask_mode="binary_image", s_mask=0.25, **at)
     add("mask", f"masked_content 0.5 {fine} less image", s_mask=0.5, **{**at, "s_image": 0.6 * s_image})
     if tower:
-        for strength in (0.02, 0.05, 0.1):
+        for strength in (0.02, 0.05):
             add("clip", f"state {strength}", clip_strength=strength, s_mask=0.0)
+        for strength in (0.03, 0.05, 0.1):
+            at = {"clip_strength": strength, "s_mask": 0.0}
+            add("clip", f"state {strength} three times", clip_every=0.33, **at)
         for strength in (0.05, 0.1):
             at = {"clip_strength": strength, "s_mask": 0.0}
-            add("clip", f"state {strength} 0.9-0.2", clip_high=0.9, clip_low=0.2, **at)
-            add("clip", f"state {strength} every 2", clip_every=2, **at)
+            add("clip", f"state {strength} twice", clip_every=0.5, **at)
+            at["clip_every"] = 0.33
             add("clip", f"state {strength} more words", **{**at, "s_text": 1.5 * s_text})
             add("clip", f"classifier {strength}", clip_shift="classifier", **at)
-        at = {"clip_strength": 0.05, "s_mask": 0.0}
+            add("clip", f"self_similarity {strength}", clip_features="self_similarity", **at)
+        add("clip", "state 0.1 early", clip_low=0.5, **at)
+        add("clip", "state 0.1 late", clip_high=0.7, **at)
+        at["clip_strength"] = 0.05
         add("clip", "eval_only 0.05", clip_shift="eval_only", **at)
         add("clip", "pooled 0.05", clip_features="pooled", **at)
-        for strength in (0.05, 0.1):
-            alike = {"clip_features": "self_similarity", "clip_strength": strength, "s_mask": 0.0}
-            add("clip", f"self_similarity {strength}", **alike)
-            add("clip", f"self_similarity {strength} every 2", clip_every=2, **alike)
         for decoder in ("linear", "reduced"):
             add("clip", f"{decoder} decoder 0.05", clip_decoder=decoder, **at)
     add("temporal", "identity", **clip_step)
@@ -479,10 +482,10 @@ def main() -> None:
     parser.add_argument("--groups", nargs="*", default=[], help="only these (default: all)")
     parser.add_argument("--frames", type=int, default=2, help="frames of each clip (default: 2)")
     parser.add_argument("--long", type=int, default=12, help="frames for the temporal backends (default: 12)")
-    parser.add_argument("--steps", type=int, default=6, help="denoising steps (default: 6)")
+    parser.add_argument("--steps", type=int, default=15, help="denoising steps (default: 15)")
     parser.add_argument("--width", type=int, default=160, help="pixels, longer side (default: 160)")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")
-    parser.add_argument("--minutes", type=float, default=30, help="stop after so long (default: 30)")
+    parser.add_argument("--minutes", type=float, default=60, help="stop after so long (default: 60)")
     parser.add_argument("--report", action="store_true", help="only table and pictures of what is there")
     args = parser.parse_args()
     if not args.report:

@@ -50,16 +50,14 @@ class Row:
     def method(self, recommended: dict[str, Any], *, exact: bool = False) -> StyleAVideo:
         defaults = {name: each.default for name, each in StyleAVideo.__dataclass_fields__.items()}
         profile = PROFILES["exact"] if exact else self.profile
-        fields = {**recommended, **profile.method_fields(defaults, recommended), **self.base}
-        if not exact:
-            fields |= {name: value for name, value in self.profile.fields.items() if name in defaults}
+        fields = {**recommended, **self.base, **profile.method_fields(defaults, recommended | self.base)}
         return StyleAVideo(**fields)
 
 
 def rows() -> dict[str, Row]:
     """Each choice of the profiles alone, then the profiles as they run where half precision is quick."""
     few = {"sampler": "dpmpp_2m"}
-    mask, clip = {"s_mask": 0.5}, {"clip_strength": 0.02}
+    mask, clip = {"s_mask": 0.5}, {"clip_strength": 0.02, "clip_every": 1.0}
     alone = {f"{steps} steps": Row(Profile("", {**few, "num_inference_steps": steps})) for steps in (15, 8, 4)}
     alone |= {
         "every second step reused": Row(Profile("", cache_every=2)),
