@@ -307,6 +307,7 @@ def test_no_strength_returns_the_reconstruction(frames, parts):
         ({"s_text": float("nan")}, "KP-SETTING-RANGE", "s_text: nan is not a finite number"),
         ({"s_image": float("inf")}, "KP-SETTING-RANGE", "s_image: inf is not a finite number"),
         ({"strength": 1.5}, "KP-SETTING-RANGE", "give a number from 0 to 1"),
+        ({"clip_layer": 3}, "KP-SETTING-RANGE", "give a number at most -1"),
         ({"text_branch": "jiont"}, "KP-SETTING-CHOICE", "did you mean joint"),
         ({"init": "noise", "strength": 0.5}, "KP-SETTING-CONFLICT", "strength below 1"),
         ({"temporal": "raft"}, "KP-SETTING-CHOICE", "known: flow_blend, identity, net"),
