@@ -156,7 +156,7 @@ class Job:
         choose_codec(output, codec, job.quality)
         plan_size(640, 360, size=size, work_size=work_size)  # says whether the words can be read
         choose_dtype(job.wanted_dtype, choose_device(job.device))
-        job.method({})
+        job.method(_embedded(method) if job.model == "mini" else {})  # what other models recommend shows with them
         return job
 
     @property
@@ -273,6 +273,16 @@ def recommended(method: str, parts: Components) -> Mapping[str, Any]:
             fix="mend the file, or take the value out" + (f"; {error.fix}" if error.fix else ""),
         ) from error
     return fields
+
+
+def _embedded(method: str) -> Mapping[str, Any]:
+    """What the embedded model recommends for a method, known without loading it."""
+    from kinopaint.models import mini_path
+    from kinopaint.models.weights import read_json
+
+    about = mini_path() / "kinopaint.json"
+    found: Mapping[str, Any] = read_json(about).get("recommended", {}).get(method, {}) if about.exists() else {}
+    return found
 
 
 def _presets(kind: type[Any], text: str) -> tuple[str, ...]:

@@ -312,7 +312,7 @@ def test_no_strength_returns_the_reconstruction(frames, parts):
         ({"init": "noise", "strength": 0.5}, "KP-SETTING-CONFLICT", "strength below 1"),
         ({"temporal": "raft"}, "KP-SETTING-CHOICE", "known: flow_blend, identity, net"),
         ({"temporal_strength": 1.0}, "KP-SETTING-RANGE", "give a number from 0 to 0.99"),
-        ({"mask_lagged": True, "pilot": "full"}, "KP-SETTING-CONFLICT", "a lagged mask comes from"),
+        ({"s_mask": 0.5, "mask_lagged": True, "pilot": "full"}, "KP-SETTING-CONFLICT", "a lagged mask comes from"),
     ],
 )
 def test_impossible_settings_are_refused(settings, code, text):
