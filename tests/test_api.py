@@ -411,6 +411,16 @@ def test_what_a_model_recommends_for_later_versions_is_left_out(model_folder, tm
     assert len(list(kinopaint.stylize_frames(pictures(1), "oil", parts=kinopaint.load_model(folder)))) == 1
 
 
+def test_what_a_model_recommends_and_nobody_knows_is_said(clip, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    about = {"recommended": {"style-a-video": {"num_inference_steps": 1, "s_txt": 3}, "style-a-vide": {"s_text": 3}}}
+    (folder / "kinopaint.json").write_text(json.dumps(about))
+    events = []
+    kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", model=folder, progress=events.append)
+    told = [event["message"] for event in events if event["event"] == "warning"]
+    assert any("left out: style-a-vide, style-a-video: s_txt" in text for text in told)
+
+
 def test_values_may_have_the_types_that_python_has_for_them(model_folder, tmp_path):
     settings = {"device": torch.device("cpu"), "dtype": torch.float32, "windows": 3, "negative_prompt": None}
     job = Job.of("in.mp4", "oil", tmp_path / "out.mp4", **settings)

@@ -30,7 +30,7 @@ from kinopaint.engine.device import device_errors
 from kinopaint.engine.load import Load, under
 from kinopaint.engine.run import Painted, Progress, stylize_windows
 from kinopaint.errors import InputError, SettingsError
-from kinopaint.job import Job, recommended
+from kinopaint.job import Job, recommended, unknown_recommended
 from kinopaint.memory import choose_load, footprint, peak_memory
 from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
@@ -540,12 +540,14 @@ def _warnings_as_events(listen: Listener | None) -> Iterator[Callable[[str], Non
 
 
 def _doubts(ready: Ready, *, heard: bool) -> Iterator[str]:
-    """What is doubtful about the words; with `heard` also what the text encoder says by a warning of its own."""
+    """What is doubtful about words and model; with `heard` also what the text encoder says by a warning of its own."""
     encoder, words = ready.parts.text_encoder, ready.job.prompt.text
     if heard and (cut := encoder.beyond_limit(words)):
         yield f"the text encoder reads {encoder.max_tokens} tokens; it will not see: {cut}"
     if ready.prompt != ready.job.prompt:
         yield f"{words!r} is read as {ready.prompt.text!r}"
+    if unknown := unknown_recommended(ready.job.method_name, ready.parts):
+        yield f"the model's kinopaint.json recommends what is not known here and is left out: {', '.join(unknown)}"
     schedule = ready.parts.schedule
     if schedule.stands_in_for and getattr(ready.method, "sampler", "") == "checkpoint":
         yield f"{schedule.sampler} stands in for the checkpoint's own sampler, {schedule.stands_in_for}"

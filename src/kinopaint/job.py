@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinopaint.errors import InputError, ModelError, OutputError, SettingsError, did_you_mean
-from kinopaint.methods import get_method
+from kinopaint.methods import available_methods, get_method
 from kinopaint.profiles import AS_GIVEN, DEFAULT, PROFILES, Profile
 from kinopaint.settings import coerce_fields, parse_memory, path_text, plain, refuse, switch, whole
 from kinopaint.types import Prompt
@@ -273,6 +273,15 @@ def recommended(method: str, parts: Components) -> Mapping[str, Any]:
             fix="mend the file, or take the value out" + (f"; {error.fix}" if error.fix else ""),
         ) from error
     return fields
+
+
+def unknown_recommended(method: str, parts: Components) -> list[str]:
+    """What the model recommends that nobody takes: names of methods that are not there, and of settings, for `method`,
+    that it has not.
+    """
+    known = {field.name for field in dataclasses.fields(get_method(method))}
+    methods = [name for name in parts.recommended if name not in available_methods()]
+    return methods + [f"{method}: {name}" for name in parts.recommended.get(method, {}) if name not in known]
 
 
 def _embedded(method: str) -> Mapping[str, Any]:
