@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -419,6 +420,28 @@ def test_what_a_model_recommends_and_nobody_knows_is_said(clip, model_folder, tm
     kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", model=folder, progress=events.append)
     told = [event["message"] for event in events if event["event"] == "warning"]
     assert any("left out: style-a-vide, style-a-video: s_txt" in text for text in told)
+
+
+def test_what_is_asked_for_and_does_nothing_is_said(clip, model_folder, tmp_path):
+    def told(call, **more):
+        events = []
+        call(progress=events.append, **more)
+        return [event["message"] for event in events if "does nothing" in event.get("message", "")]
+
+    target = tmp_path / "o.mp4"
+    settings = {"model": model_folder, "preset": "live", "steps": 1, "temporal": "flow_blend"}
+    asked = {"s_text": 9.0, "clip_every": 2, "negative_prompt": "blue"}
+    expected = [
+        "--s-text does nothing with guidance=single",
+        "--negative-prompt does nothing with guidance=single",
+        "--clip-every does nothing without a CLIP step (clip_strength)",
+    ]
+    stylize = functools.partial(kinopaint.stylize, clip, "oil")
+    assert told(stylize, output=target, **settings) == []
+    assert told(stylize, output=target, overwrite=True, **settings, **asked) == expected
+    assert told(functools.partial(kinopaint.again, target), model=model_folder, input=clip) == []
+    preview = functools.partial(kinopaint.preview, clip, "oil", tmp_path / "sheet.png")
+    assert told(preview, frames=1, **settings, **asked) == expected
 
 
 def test_values_may_have_the_types_that_python_has_for_them(model_folder, tmp_path):

@@ -35,7 +35,7 @@ from kinopaint.memory import choose_load, footprint, peak_memory
 from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
 from kinopaint.recipe import check_additions, differences, make_recipe, write_sidecar
-from kinopaint.settings import listener, path_text, switch, whole
+from kinopaint.settings import listener, option, path_text, switch, whole
 from kinopaint.text import shown
 from kinopaint.types import Clip, Prompt
 from kinopaint.video import (
@@ -125,7 +125,8 @@ def run(
             if not delivered:
                 _writer(ready, work, recipe).abort()  # whether it can be written at all shows now, not after hours
                 work.begin(recipe, restart=job.restart)
-                for doubt in (*work.notes, *_doubts(ready, heard=progress is not None)):
+                idle = () if like is not None else _idle(ready)  # a recipe names every setting
+                for doubt in (*work.notes, *_doubts(ready, heard=progress is not None), *idle):
                     warn(doubt)
                 painting = _paint(ready, work, listen, warn)
                 seconds = {"planned": painting.expected, "measured": painting.seconds}
@@ -287,7 +288,7 @@ def preview(
     check_place(job.output.absolute(), job.input, overwrite=job.overwrite)
     listen = progress or (lambda event: None)
     with _warnings_as_events(progress) as warn, device_errors(), made_ready(job) as ready:
-        for doubt in _doubts(ready, heard=progress is not None):
+        for doubt in (*_doubts(ready, heard=progress is not None), *_idle(ready)):
             warn(doubt)
         begin = time.monotonic()
         chosen = _spread(ready.clip, count)
@@ -556,3 +557,11 @@ def _doubts(ready: Ready, *, heard: bool) -> Iterator[str]:
 
         if note := advice(words, encoder):
             yield note
+
+
+def _idle(ready: Ready) -> Iterator[str]:
+    """What was asked for and does nothing beside the other settings."""
+    asked = {*ready.job.given, *(("negative_prompt",) if ready.job.prompt.negative else ())}
+    for name, why in getattr(ready.method, "idle", {}).items():  # methods of other packages need not tell
+        if name in asked:
+            yield f"{option(name)} does nothing {why}"

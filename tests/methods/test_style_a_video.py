@@ -321,6 +321,18 @@ def test_impossible_settings_are_refused(settings, code, text):
     assert caught.value.code == code
 
 
+def test_settings_that_do_nothing_beside_the_others_are_known():
+    off = StyleAVideo().idle
+    assert {"clip_every", "clip_decoder", "mask_mode", "pilot"} <= off.keys()
+    assert not {"clip_strength", "s_mask", "s_text", "temporal_strength", "negative_prompt"} & off.keys()
+    assert not StyleAVideo(s_mask=0.5, clip_strength=0.1).idle
+    assert "pilot" not in StyleAVideo(clip_strength=0.1).idle
+    alone = StyleAVideo(s_mask=0.5, guidance="single", temporal="identity").idle
+    assert alone["s_text"] == alone["negative_prompt"] == "with guidance=single"
+    assert alone["temporal_strength"] == "with temporal=identity"
+    assert "mask_mode" in alone
+
+
 def test_a_network_without_image_channels_is_refused(parts, frames):
     from kinopaint.models.diffusers_unet import DiffusersBackbone
 
