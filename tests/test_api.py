@@ -12,6 +12,7 @@ import threading
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from tests.clips import write_clip
 
 import kinopaint
+from kinopaint import api
 from kinopaint.engine.run import stylize_windows
 from kinopaint.errors import InputError, KinopaintError, ModelError, OutputError, SettingsError
 from kinopaint.job import Job
@@ -442,6 +444,20 @@ def test_what_is_asked_for_and_does_nothing_is_said(clip, model_folder, tmp_path
     assert told(functools.partial(kinopaint.again, target), model=model_folder, input=clip) == []
     preview = functools.partial(kinopaint.preview, clip, "oil", tmp_path / "sheet.png")
     assert told(preview, frames=1, **settings, **asked) == expected
+
+
+def test_words_that_are_cut_off_are_those_that_the_network_is_asked_with():
+    encoder = SimpleNamespace(max_tokens=3, beyond_limit=lambda text: " ".join(text.split()[3:]))
+    schedule = SimpleNamespace(stands_in_for="")
+    ready = SimpleNamespace(
+        parts=SimpleNamespace(text_encoder=encoder, schedule=schedule, recommended={}),
+        job=SimpleNamespace(prompt=Prompt("please paint it in oil", "no blue no red"), model="x", method_name="fresco"),
+        prompt=Prompt("oil painting", "no blue no red"),
+        method=Fresco(),
+    )
+    told = list(api._doubts(ready, heard=True))
+    assert told[0] == "the text encoder reads 3 tokens; it will not see: red"
+    assert len(told) == 2  # and as what it is read
 
 
 def test_values_may_have_the_types_that_python_has_for_them(model_folder, tmp_path):

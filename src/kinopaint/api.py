@@ -543,8 +543,9 @@ def _warnings_as_events(listen: Listener | None) -> Iterator[Callable[[str], Non
 def _doubts(ready: Ready, *, heard: bool) -> Iterator[str]:
     """What is doubtful about words and model; with `heard` also what the text encoder says by a warning of its own."""
     encoder, words = ready.parts.text_encoder, ready.job.prompt.text
-    if heard and (cut := encoder.beyond_limit(words)):
-        yield f"the text encoder reads {encoder.max_tokens} tokens; it will not see: {cut}"
+    for text in (ready.prompt.text, ready.prompt.negative) if heard else ():  # as they are asked
+        if cut := encoder.beyond_limit(text):
+            yield f"the text encoder reads {encoder.max_tokens} tokens; it will not see: {cut}"
     if ready.prompt != ready.job.prompt:
         yield f"{words!r} is read as {ready.prompt.text!r}"
     if unknown := unknown_recommended(ready.job.method_name, ready.parts):
