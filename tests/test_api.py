@@ -460,6 +460,14 @@ def test_words_that_are_cut_off_are_those_that_the_network_is_asked_with():
     assert len(told) == 2  # and as what it is read
 
 
+def test_a_strength_that_is_no_whole_step_is_said(clip, model_folder, tmp_path):
+    for strength, expected in ((0.2, 1), (0.25, 0), (0.0, 0)):
+        events = []
+        settings = {"model": model_folder, "steps": 4, "strength": strength, "overwrite": True}
+        kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", progress=events.append, **settings)
+        assert sum("nothing is painted" in event.get("message", "") for event in events) == expected
+
+
 def test_values_may_have_the_types_that_python_has_for_them(model_folder, tmp_path):
     settings = {"device": torch.device("cpu"), "dtype": torch.float32, "windows": 3, "negative_prompt": None}
     job = Job.of("in.mp4", "oil", tmp_path / "out.mp4", **settings)

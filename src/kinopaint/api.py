@@ -550,6 +550,9 @@ def _doubts(ready: Ready, *, heard: bool) -> Iterator[str]:
         yield f"{words!r} is read as {ready.prompt.text!r}"
     if unknown := unknown_recommended(ready.job.method_name, ready.parts):
         yield f"the model's kinopaint.json recommends what is not known here and is left out: {', '.join(unknown)}"
+    steps, strength = _steps(ready.method), getattr(ready.method, "strength", 1.0)
+    if steps and strength and int(steps * strength) == 0:
+        yield f"strength {strength:g} of {steps} steps is no whole step: nothing is painted"
     schedule = ready.parts.schedule
     if schedule.stands_in_for and getattr(ready.method, "sampler", "") == "checkpoint":
         yield f"{schedule.sampler} stands in for the checkpoint's own sampler, {schedule.stands_in_for}"
