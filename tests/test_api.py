@@ -372,6 +372,12 @@ def test_numbers_that_are_too_large_or_not_whole_are_refused(tmp_path):
     for wrong in (Fraction(1, 2), Decimal("2.5"), np.float32(2.5)):
         with pytest.raises(SettingsError, match="whole number"):
             Job.of("in.mp4", "oil", tmp_path / "o.mp4", seed=wrong)
+    for call in (
+        lambda: Job.of("in.mp4", "oil", "o.mp4", seed=2**64),
+        lambda: kinopaint.stylize_frames([], "oil", seed=2**64),
+    ):
+        with pytest.raises(SettingsError, match=r"below 2\*\*63"):
+            call()
 
 
 @pytest.mark.parametrize("wrong", ["style-a-video", 1, StyleAVideo, [], object()], ids=str)

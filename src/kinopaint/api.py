@@ -35,7 +35,7 @@ from kinopaint.memory import choose_load, footprint, peak_memory
 from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
 from kinopaint.recipe import check_additions, differences, make_recipe, write_sidecar
-from kinopaint.settings import listener, option, path_text, switch, whole
+from kinopaint.settings import listener, option, path_text, seed_number, switch, whole
 from kinopaint.text import shown
 from kinopaint.types import Clip, Prompt
 from kinopaint.video import (
@@ -319,7 +319,7 @@ def stylize_frames(
     padded and cut back; words that the embedded model's captions did not have are put into the names of its styles.
     Raises SettingsError, ModelError, and InputError (KP-FRAMES-SHAPE) for other pictures.
     """
-    words, number = Prompt(prompt), whole("seed", seed, at_least=0)  # checked now, not at the first frame
+    words, number = Prompt(prompt), seed_number(seed)  # checked now, not at the first frame
     for name, given, fits, wanted in (
         ("frames", frames, hasattr(frames, "__iter__") or hasattr(frames, "__getitem__"), "an iterable of pictures"),
         ("method", method, _paints(method), "a method's instance, such as kinopaint.methods.StyleAVideo(s_text=6.0)"),

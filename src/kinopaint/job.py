@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kinopaint.errors import InputError, ModelError, OutputError, SettingsError, did_you_mean
 from kinopaint.methods import available_methods, get_method
 from kinopaint.profiles import AS_GIVEN, DEFAULT, PROFILES, Profile
-from kinopaint.settings import coerce_fields, parse_memory, path_text, plain, refuse, switch, whole
+from kinopaint.settings import coerce_fields, parse_memory, path_text, plain, refuse, seed_number, switch, whole
 from kinopaint.types import Prompt
 from kinopaint.video.codecs import choose_codec
 from kinopaint.video.place import check_place
@@ -124,7 +124,7 @@ class Job:
             presets=_presets(kind, preset),
             model=path_text("model", model, wanted="a name or a path"),
             additions=Additions.of(vae, lora, controlnet, ip_adapter, image_prompt),
-            seed=whole("seed", seed, at_least=0),
+            seed=seed_number(seed),
             selection=Selection.of(start, end, whole("every", every, at_least=1)),
             fps=None if fps is None else parse_rate(fps),
             device=str(device),
@@ -151,8 +151,6 @@ class Job:
                 where="--resume, --restart",
                 fix="say one of them; going on is the default",
             )
-        if job.seed >= 2**63:
-            raise refuse("seed", job.seed, "a whole number below 2**63")
         choose_codec(output, codec, job.quality)
         plan_size(640, 360, size=size, work_size=work_size)  # says whether the words can be read
         choose_dtype(job.wanted_dtype, choose_device(job.device))
