@@ -50,7 +50,8 @@ $(VENV)/.train: $(VENV)/.package
 # Names come in as environment variables, so spaces and quotes in them do no harm.
 demo: $(VENV)/.package
 	@set -eu; mkdir -p out; \
-	if [ -n "$$VIDEO" ]; then clip="$$VIDEO"; else clip=out/demo-clip.mp4; $(BIN)/python -m kinopaint.demo "$$clip"; fi; \
+	clip="$${VIDEO:-out/demo-clip.mp4}"; \
+	[ -n "$$VIDEO" ] || [ -e "$$clip" ] || $(BIN)/python -m kinopaint.demo "$$clip"; \
 	name=$$(basename "$$clip"); result="$${OUT:-out/$${name%.*}-painted.mp4}"; \
 	$(OFFLINE) $(BIN)/kinopaint stylize --overwrite --output "$$result" $(ARGS) -- "$$clip" "$$PROMPT"; \
 	echo "source: $$clip"; echo "result: $$result"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import threading
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ import torch
 from tests.clips import write_clip
 
 import kinopaint
+from kinopaint import api
 from kinopaint.engine.run import stylize_windows
 from kinopaint.errors import InputError, KinopaintError, ModelError, OutputError, SettingsError
 from kinopaint.job import Job
@@ -369,6 +372,12 @@ def test_numbers_that_are_too_large_or_not_whole_are_refused(tmp_path):
     for wrong in (Fraction(1, 2), Decimal("2.5"), np.float32(2.5)):
         with pytest.raises(SettingsError, match="whole number"):
             Job.of("in.mp4", "oil", tmp_path / "o.mp4", seed=wrong)
+    for call in (
+        lambda: Job.of("in.mp4", "oil", "o.mp4", seed=2**64),
+        lambda: kinopaint.stylize_frames([], "oil", seed=2**64),
+    ):
+        with pytest.raises(SettingsError, match=r"below 2\*\*63"):
+            call()
 
 
 @pytest.mark.parametrize("wrong", ["style-a-video", 1, StyleAVideo, [], object()], ids=str)
@@ -409,6 +418,60 @@ def test_what_a_model_recommends_for_later_versions_is_left_out(model_folder, tm
     about = {"recommended": {"style-a-video": {"num_inference_steps": 1, "of_tomorrow": 3}}}
     (folder / "kinopaint.json").write_text(json.dumps(about))
     assert len(list(kinopaint.stylize_frames(pictures(1), "oil", parts=kinopaint.load_model(folder)))) == 1
+
+
+def test_what_a_model_recommends_and_nobody_knows_is_said(clip, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    about = {"recommended": {"style-a-video": {"num_inference_steps": 1, "s_txt": 3}, "style-a-vide": {"s_text": 3}}}
+    (folder / "kinopaint.json").write_text(json.dumps(about))
+    events = []
+    kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", model=folder, progress=events.append)
+    told = [event["message"] for event in events if event["event"] == "warning"]
+    assert any("left out: style-a-vide, style-a-video: s_txt" in text for text in told)
+
+
+def test_what_is_asked_for_and_does_nothing_is_said(clip, model_folder, tmp_path):
+    def told(call, **more):
+        events = []
+        call(progress=events.append, **more)
+        return [event["message"] for event in events if "does nothing" in event.get("message", "")]
+
+    target = tmp_path / "o.mp4"
+    settings = {"model": model_folder, "preset": "live", "steps": 1, "temporal": "flow_blend"}
+    asked = {"s_text": 9.0, "clip_every": 2, "negative_prompt": "blue"}
+    expected = [
+        "--s-text does nothing with guidance=single",
+        "--negative-prompt does nothing with guidance=single",
+        "--clip-every does nothing without a CLIP step (clip_strength)",
+    ]
+    stylize = functools.partial(kinopaint.stylize, clip, "oil")
+    assert told(stylize, output=target, **settings) == []
+    assert told(stylize, output=target, overwrite=True, **settings, **asked) == expected
+    assert told(functools.partial(kinopaint.again, target), model=model_folder, input=clip) == []
+    preview = functools.partial(kinopaint.preview, clip, "oil", tmp_path / "sheet.png")
+    assert told(preview, frames=1, **settings, **asked) == expected
+
+
+def test_words_that_are_cut_off_are_those_that_the_network_is_asked_with():
+    encoder = SimpleNamespace(max_tokens=3, beyond_limit=lambda text: " ".join(text.split()[3:]))
+    schedule = SimpleNamespace(stands_in_for="")
+    ready = SimpleNamespace(
+        parts=SimpleNamespace(text_encoder=encoder, schedule=schedule, recommended={}),
+        job=SimpleNamespace(prompt=Prompt("please paint it in oil", "no blue no red"), model="x", method_name="fresco"),
+        prompt=Prompt("oil painting", "no blue no red"),
+        method=Fresco(),
+    )
+    told = list(api._doubts(ready, heard=True))
+    assert told[0] == "the text encoder reads 3 tokens; it will not see: red"
+    assert len(told) == 2  # and as what it is read
+
+
+def test_a_strength_that_is_no_whole_step_is_said(clip, model_folder, tmp_path):
+    for strength, expected in ((0.2, 1), (0.25, 0), (0.0, 0)):
+        events = []
+        settings = {"model": model_folder, "steps": 4, "strength": strength, "overwrite": True}
+        kinopaint.stylize(clip, "oil", tmp_path / "o.mp4", progress=events.append, **settings)
+        assert sum("nothing is painted" in event.get("message", "") for event in events) == expected
 
 
 def test_values_may_have_the_types_that_python_has_for_them(model_folder, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -99,3 +100,33 @@ def test_demo_refuses_an_existing_file_and_an_unknown_scene(tmp_path, capsys):
         next(demo.render("coffe"))
     assert demo.main([str(taken)]) == 4
     assert "KP-OUTPUT-EXISTS" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_demo_can_be_repeated(tmp_path):
+    """The clip of the first time is taken again; programs in place of the installation say how they were called."""
+    shutil.copy(Path(__file__).parents[1] / "Makefile", tmp_path)
+    binaries = tmp_path / "venv" / "bin"
+    binaries.mkdir(parents=True)
+    for name, does in (("python", '[ ! -e "$3" ] && touch "$3"'), ("kinopaint", "true")):
+        (binaries / name).write_text(f'#!/bin/sh\necho "{name} $*" >> called\n{does}\n')
+        (binaries / name).chmod(0o755)
+    for made in ("pyproject.toml", "venv/.torch", "venv/.package"):
+        (tmp_path / made).touch()
+
+    def demo_with(**variables):
+        words = [f"{name}={value}" for name, value in variables.items()]
+        subprocess.run(
+            ["make", "demo", "VENV=venv", *words], cwd=tmp_path, check=True, env={"PATH": os.environ["PATH"]}
+        )
+
+    demo_with()
+    demo_with(PROMPT="a pencil sketch")
+    demo_with(VIDEO="my clip.mp4")
+    stylize = "kinopaint stylize --overwrite --output out/{1}-painted.mp4 -- {0} {2}"
+    assert (tmp_path / "called").read_text().splitlines() == [
+        "python -m kinopaint.demo out/demo-clip.mp4",
+        stylize.format("out/demo-clip.mp4", "demo-clip", "a watercolor painting"),
+        stylize.format("out/demo-clip.mp4", "demo-clip", "a pencil sketch"),
+        stylize.format("my clip.mp4", "my clip", "a watercolor painting"),
+    ]

@@ -6,6 +6,7 @@ import torch
 
 from kinopaint import deviations
 from kinopaint.engine.run import _Watched
+from kinopaint.errors import SettingsError
 from kinopaint.job import Job
 from kinopaint.profiles import PROFILES
 
@@ -39,6 +40,14 @@ def test_profiles_yield_to_what_is_given_and_to_later_presets():
     assert settings("balanced", steps=7).num_inference_steps == 7
     assert settings("balanced,ip2p").sampler == "checkpoint"
     assert settings("ip2p,balanced").sampler == "dpmpp_2m"
+
+
+def test_a_lagged_mask_that_a_profile_asks_for_forbids_no_pilot_where_there_is_no_conflict():
+    assert settings("balanced", pilot="full").pilot == "full"  # no mask
+    job = Job.of("in.mp4", "oil", "out.mp4", s_mask=0.5, pilot="full")  # the embedded model's words see the frame
+    assert job.method({"text_branch": "joint"}).mask_lagged
+    with pytest.raises(SettingsError, match="mask_lagged=no"):
+        Job.of("in.mp4", "oil", "out.mp4", s_mask=0.5, pilot="full", text_branch="null_image")
 
 
 def test_a_methods_preset_alone_runs_as_it_says():

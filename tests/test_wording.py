@@ -77,6 +77,22 @@ def test_words_about_no_style_are_not_guessed_at(lexicon, text):
 @pytest.mark.parametrize(
     ("text", "prompt"),
     [
+        ("an oil painting without snow", "oil painting"),
+        ("watercolor, no autumn colours", "watercolor painting"),
+        ("a pencil sketch, not an oil painting", "pencil sketch"),
+        ("without colour", "monochrome"),
+        ("no colors, ink wash", "ink wash painting (sumi-e), monochrome"),
+        ("not a mosaic", ""),
+    ],
+)
+def test_what_is_not_wanted_is_not_read(lexicon, text, prompt):
+    reading = lexicon.read(text)
+    assert reading.prompt == prompt
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
         ("a little like a charcoal sketch", "slightly charcoal drawing"),
         ("very impressionistic", "strongly impressionist painting"),
         ("subtle snow over an aquarel", "slightly watercolor painting, winter"),

@@ -30,12 +30,12 @@ from kinopaint.engine.device import device_errors
 from kinopaint.engine.load import Load, under
 from kinopaint.engine.run import Painted, Progress, stylize_windows
 from kinopaint.errors import InputError, SettingsError
-from kinopaint.job import Job, recommended
+from kinopaint.job import Job, recommended, unknown_recommended
 from kinopaint.memory import choose_load, footprint, peak_memory
 from kinopaint.models import in_float32, load_model
 from kinopaint.models.pixels import padded, to_pictures, to_tensor
 from kinopaint.recipe import check_additions, differences, make_recipe, write_sidecar
-from kinopaint.settings import listener, path_text, switch, whole
+from kinopaint.settings import listener, option, path_text, seed_number, switch, whole
 from kinopaint.text import shown
 from kinopaint.types import Clip, Prompt
 from kinopaint.video import (
@@ -125,7 +125,8 @@ def run(
             if not delivered:
                 _writer(ready, work, recipe).abort()  # whether it can be written at all shows now, not after hours
                 work.begin(recipe, restart=job.restart)
-                for doubt in (*work.notes, *_doubts(ready, heard=progress is not None)):
+                idle = () if like is not None else _idle(ready)  # a recipe names every setting
+                for doubt in (*work.notes, *_doubts(ready, heard=progress is not None), *idle):
                     warn(doubt)
                 painting = _paint(ready, work, listen, warn)
                 seconds = {"planned": painting.expected, "measured": painting.seconds}
@@ -287,7 +288,7 @@ def preview(
     check_place(job.output.absolute(), job.input, overwrite=job.overwrite)
     listen = progress or (lambda event: None)
     with _warnings_as_events(progress) as warn, device_errors(), made_ready(job) as ready:
-        for doubt in _doubts(ready, heard=progress is not None):
+        for doubt in (*_doubts(ready, heard=progress is not None), *_idle(ready)):
             warn(doubt)
         begin = time.monotonic()
         chosen = _spread(ready.clip, count)
@@ -318,7 +319,7 @@ def stylize_frames(
     padded and cut back; words that the embedded model's captions did not have are put into the names of its styles.
     Raises SettingsError, ModelError, and InputError (KP-FRAMES-SHAPE) for other pictures.
     """
-    words, number = Prompt(prompt), whole("seed", seed, at_least=0)  # checked now, not at the first frame
+    words, number = Prompt(prompt), seed_number(seed)  # checked now, not at the first frame
     for name, given, fits, wanted in (
         ("frames", frames, hasattr(frames, "__iter__") or hasattr(frames, "__getitem__"), "an iterable of pictures"),
         ("method", method, _paints(method), "a method's instance, such as kinopaint.methods.StyleAVideo(s_text=6.0)"),
@@ -540,12 +541,18 @@ def _warnings_as_events(listen: Listener | None) -> Iterator[Callable[[str], Non
 
 
 def _doubts(ready: Ready, *, heard: bool) -> Iterator[str]:
-    """What is doubtful about the words; with `heard` also what the text encoder says by a warning of its own."""
+    """What is doubtful about words and model; with `heard` also what the text encoder says by a warning of its own."""
     encoder, words = ready.parts.text_encoder, ready.job.prompt.text
-    if heard and (cut := encoder.beyond_limit(words)):
-        yield f"the text encoder reads {encoder.max_tokens} tokens; it will not see: {cut}"
+    for text in (ready.prompt.text, ready.prompt.negative) if heard else ():  # as they are asked
+        if cut := encoder.beyond_limit(text):
+            yield f"the text encoder reads {encoder.max_tokens} tokens; it will not see: {cut}"
     if ready.prompt != ready.job.prompt:
         yield f"{words!r} is read as {ready.prompt.text!r}"
+    if unknown := unknown_recommended(ready.job.method_name, ready.parts):
+        yield f"the model's kinopaint.json recommends what is not known here and is left out: {', '.join(unknown)}"
+    steps, strength = _steps(ready.method), getattr(ready.method, "strength", 1.0)
+    if steps and strength and int(steps * strength) == 0:
+        yield f"strength {strength:g} of {steps} steps is no whole step: nothing is painted"
     schedule = ready.parts.schedule
     if schedule.stands_in_for and getattr(ready.method, "sampler", "") == "checkpoint":
         yield f"{schedule.sampler} stands in for the checkpoint's own sampler, {schedule.stands_in_for}"
@@ -554,3 +561,11 @@ def _doubts(ready: Ready, *, heard: bool) -> Iterator[str]:
 
         if note := advice(words, encoder):
             yield note
+
+
+def _idle(ready: Ready) -> Iterator[str]:
+    """What was asked for and does nothing beside the other settings."""
+    asked = {*ready.job.given, *(("negative_prompt",) if ready.job.prompt.negative else ())}
+    for name, why in getattr(ready.method, "idle", {}).items():  # methods of other packages need not tell
+        if name in asked:
+            yield f"{option(name)} does nothing {why}"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinopaint.errors import InputError, ModelError, OutputError, SettingsError, did_you_mean
-from kinopaint.methods import get_method
+from kinopaint.methods import available_methods, get_method
 from kinopaint.profiles import AS_GIVEN, DEFAULT, PROFILES, Profile
-from kinopaint.settings import coerce_fields, parse_memory, path_text, plain, refuse, switch, whole
+from kinopaint.settings import coerce_fields, parse_memory, path_text, plain, refuse, seed_number, switch, whole
 from kinopaint.types import Prompt
 from kinopaint.video.codecs import choose_codec
 from kinopaint.video.place import check_place
@@ -124,7 +124,7 @@ class Job:
             presets=_presets(kind, preset),
             model=path_text("model", model, wanted="a name or a path"),
             additions=Additions.of(vae, lora, controlnet, ip_adapter, image_prompt),
-            seed=whole("seed", seed, at_least=0),
+            seed=seed_number(seed),
             selection=Selection.of(start, end, whole("every", every, at_least=1)),
             fps=None if fps is None else parse_rate(fps),
             device=str(device),
@@ -151,12 +151,10 @@ class Job:
                 where="--resume, --restart",
                 fix="say one of them; going on is the default",
             )
-        if job.seed >= 2**63:
-            raise refuse("seed", job.seed, "a whole number below 2**63")
         choose_codec(output, codec, job.quality)
         plan_size(640, 360, size=size, work_size=work_size)  # says whether the words can be read
         choose_dtype(job.wanted_dtype, choose_device(job.device))
-        job.method({})
+        job.method(_embedded(method) if job.model == "mini" else {})  # what other models recommend shows with them
         return job
 
     @property
@@ -273,6 +271,25 @@ def recommended(method: str, parts: Components) -> Mapping[str, Any]:
             fix="mend the file, or take the value out" + (f"; {error.fix}" if error.fix else ""),
         ) from error
     return fields
+
+
+def unknown_recommended(method: str, parts: Components) -> list[str]:
+    """What the model recommends that nobody takes: names of methods that are not there, and of settings, for `method`,
+    that it has not.
+    """
+    known = {field.name for field in dataclasses.fields(get_method(method))}
+    methods = [name for name in parts.recommended if name not in available_methods()]
+    return methods + [f"{method}: {name}" for name in parts.recommended.get(method, {}) if name not in known]
+
+
+def _embedded(method: str) -> Mapping[str, Any]:
+    """What the embedded model recommends for a method, known without loading it."""
+    from kinopaint.models import mini_path
+    from kinopaint.models.weights import read_json
+
+    about = mini_path() / "kinopaint.json"
+    found: Mapping[str, Any] = read_json(about).get("recommended", {}).get(method, {}) if about.exists() else {}
+    return found
 
 
 def _presets(kind: type[Any], text: str) -> tuple[str, ...]:

@@ -40,6 +40,14 @@ def whole(name: str, value: object, *, at_least: int | None = None) -> int:
     return int(number)
 
 
+def seed_number(value: object) -> int:
+    """A whole number that generators of noise take."""
+    seed = whole("seed", value, at_least=0)
+    if seed >= 2**63:
+        raise refuse("seed", seed, "a whole number below 2**63")
+    return seed
+
+
 def parse_memory(value: str | int | float | None) -> int | None:
     """Bytes of "8GB", "500 MB", "2GiB" or a number; None for None."""
     if value is None:

@@ -34,6 +34,11 @@ SPELLINGS = {
 LEAST = 0.77  # evidence below which words count as not understood; a whole phrase of one style's own words has 1.5
 SECOND = 0.3  # evidence that a mood must add to a medium, or a medium to a mood
 SLIP = 0.8  # what a word with a slip of the finger counts
+# what is not wanted names no style; "without colour" does
+DENIED = re.compile(
+    r"\b(?:no|not|without)\s+(?!(?:(?:any|the)\s+)?colou?rs?\b)(?:(?:an?|any|the)\s+)?[^\W\d_]+(?:\s+colou?rs?\b)?",
+    re.IGNORECASE,
+)
 STRENGTHS = {
     "slightly": (
         "slightly",
@@ -160,6 +165,7 @@ class Lexicon:
 
     def read(self, text: str) -> Reading:
         """The medium and the mood that `text` names, if any; see `Reading`."""
+        text, denied = DENIED.subn("", text)
         strength, rest = _strength(text)
         words = words_of(rest)
         if not words:
@@ -186,7 +192,7 @@ class Lexicon:
         known = {
             w for name in (found.medium, found.mood) if name for text in (name, *own[name]) for w in words_of(text)
         }
-        exact = set(words) <= known and strength in text.lower()
+        exact = set(words) <= known and strength in text.lower() and not denied
         return replace(found, exact=exact)
 
     def _evidence(

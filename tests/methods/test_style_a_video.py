@@ -307,18 +307,31 @@ def test_no_strength_returns_the_reconstruction(frames, parts):
         ({"s_text": float("nan")}, "KP-SETTING-RANGE", "s_text: nan is not a finite number"),
         ({"s_image": float("inf")}, "KP-SETTING-RANGE", "s_image: inf is not a finite number"),
         ({"strength": 1.5}, "KP-SETTING-RANGE", "give a number from 0 to 1"),
+        ({"clip_layer": 3}, "KP-SETTING-RANGE", "give a number at most -1"),
         ({"text_branch": "jiont"}, "KP-SETTING-CHOICE", "did you mean joint"),
         ({"init": "noise", "strength": 0.5}, "KP-SETTING-CONFLICT", "strength below 1"),
         ({"temporal": "raft"}, "KP-SETTING-CHOICE", "known: flow_blend, identity, net"),
         ({"temporal_strength": 1.0}, "KP-SETTING-RANGE", "give a number from 0 to 0.99"),
         ({"clip_every": 1.5}, "KP-SETTING-RANGE", "give a whole number, or a number below 1"),
-        ({"mask_lagged": True, "pilot": "full"}, "KP-SETTING-CONFLICT", "a lagged mask comes from"),
+        ({"s_mask": 0.5, "mask_lagged": True, "pilot": "full"}, "KP-SETTING-CONFLICT", "a lagged mask comes from"),
     ],
 )
 def test_impossible_settings_are_refused(settings, code, text):
     with pytest.raises(SettingsError, match=text) as caught:
         StyleAVideo(**settings)
     assert caught.value.code == code
+
+
+def test_settings_that_do_nothing_beside_the_others_are_known():
+    off = StyleAVideo().idle
+    assert {"clip_every", "clip_decoder", "mask_mode", "pilot"} <= off.keys()
+    assert not {"clip_strength", "s_mask", "s_text", "temporal_strength", "negative_prompt"} & off.keys()
+    assert not StyleAVideo(s_mask=0.5, clip_strength=0.1).idle
+    assert "pilot" not in StyleAVideo(clip_strength=0.1).idle
+    alone = StyleAVideo(s_mask=0.5, guidance="single", temporal="identity").idle
+    assert alone["s_text"] == alone["negative_prompt"] == "with guidance=single"
+    assert alone["temporal_strength"] == "with temporal=identity"
+    assert "mask_mode" in alone
 
 
 def test_a_network_without_image_channels_is_refused(parts, frames):

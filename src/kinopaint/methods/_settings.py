@@ -45,7 +45,8 @@ def check_settings(method: Any) -> None:
                 _refuse("KP-SETTING-RANGE", field.name, f"{value} is not a finite number")
             low, high = allowed.get("minimum"), allowed.get("maximum")
             if (low is not None and value < low) or (high is not None and value > high):
-                bounds = f"from {low} to {high}" if high is not None else f"at least {low}"
+                bounds = f"at most {high}" if low is None else f"at least {low}"
+                bounds = bounds if None in (low, high) else f"from {low} to {high}"
                 _refuse("KP-SETTING-RANGE", field.name, f"{value} is out of range", f"give a number {bounds}")
         elif allowed.get("choices") and not (isinstance(value, str) and value in allowed["choices"]):
             _refuse(

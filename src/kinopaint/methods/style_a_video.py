@@ -8,7 +8,7 @@ names and open questions are settled as `docs/methods/style-a-video.md` says.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -223,12 +223,12 @@ class StyleAVideo:
                 where="strength",
                 fix="use init=noised_input, or strength 1",
             )
-        if self.mask_lagged and self.pilot == "full" and self.text_branch == "null_image":
+        if self.s_mask and self.mask_lagged and self.pilot == "full" and self.text_branch == "null_image":
             raise SettingsError(
                 "KP-SETTING-CONFLICT",
                 "a lagged mask comes from the step's own branches, none of which sees frame and words",
                 where="mask_lagged",
-                fix="use pilot=image or pilot=null, or text_branch=joint",
+                fix="use pilot=image or pilot=null, text_branch=joint, or mask_lagged=no",
             )
         if self.clip_every > 1 and self.clip_every % 1:
             raise SettingsError(
@@ -253,6 +253,25 @@ class StyleAVideo:
             f"{steps * branches} pictures through the network per frame ({branches} branches, {steps} steps{more}); "
             "any number of them at once, as memory allows"
         )
+
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """Settings that do nothing beside the others, and why."""
+        found: dict[str, str] = {}
+        single = self.guidance == "single"
+        if single:
+            names = ["s_image", "s_text", "s_mask", "text_branch", "guidance_rescale", "negative_prompt"]
+            found |= dict.fromkeys(names, "with guidance=single")
+        if single or not self.s_mask:
+            names = ["mask_mode", "mask_source", "mask_layer", "mask_lagged"]
+            names += [] if self.clip_strength else ["pilot"]
+            found |= dict.fromkeys(names, "without a mask (s_mask)")
+        if not self.clip_strength:
+            names = [each.name for each in fields(self) if each.name.startswith("clip_")]
+            found |= dict.fromkeys(names[1:], "without a CLIP step (clip_strength)")
+        if self.temporal != "flow_blend":
+            found["temporal_strength"] = f"with temporal={self.temporal}"
+        return found
 
     def prepare(self, clip: Clip, prompt: Prompt, parts: Components) -> Shared:
         """Raises ModelError: KP-MODEL-NO-IMAGE for settings that need a network which takes the frame,
