@@ -311,13 +311,19 @@ def test_no_strength_returns_the_reconstruction(frames, parts):
         ({"init": "noise", "strength": 0.5}, "KP-SETTING-CONFLICT", "strength below 1"),
         ({"temporal": "raft"}, "KP-SETTING-CHOICE", "known: flow_blend, identity, net"),
         ({"temporal_strength": 1.0}, "KP-SETTING-RANGE", "give a number from 0 to 0.99"),
-        ({"mask_lagged": True, "pilot": "full"}, "KP-SETTING-CONFLICT", "a lagged mask comes from"),
+        ({"s_mask": 0.5, "mask_lagged": True, "pilot": "full"}, "KP-SETTING-CONFLICT", "a lagged mask comes from"),
     ],
 )
 def test_impossible_settings_are_refused(settings, code, text):
     with pytest.raises(SettingsError, match=text) as caught:
         StyleAVideo(**settings)
     assert caught.value.code == code
+
+
+def test_a_lagged_mask_excludes_no_pilot_where_there_is_no_mask():
+    """The default profile sets it, whether there is a mask or not."""
+    method = StyleAVideo(mask_lagged=True, pilot="full", clip_strength=0.1)
+    assert (method.s_mask, method.text_branch) == (0, "null_image")
 
 
 def test_a_network_without_image_channels_is_refused(parts, frames):

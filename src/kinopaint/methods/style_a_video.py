@@ -224,12 +224,12 @@ class StyleAVideo:
                 where="strength",
                 fix="use init=noised_input, or strength 1",
             )
-        if self.mask_lagged and self.pilot == "full" and self.text_branch == "null_image":
+        if self.s_mask and self.mask_lagged and self.pilot == "full" and self.text_branch == "null_image":
             raise SettingsError(
                 "KP-SETTING-CONFLICT",
                 "a lagged mask comes from the step's own branches, none of which sees frame and words",
                 where="mask_lagged",
-                fix="use pilot=image or pilot=null, or text_branch=joint",
+                fix="use pilot=image or pilot=null, text_branch=joint, or mask_lagged=false",
             )
 
     @property
