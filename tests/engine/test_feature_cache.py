@@ -35,6 +35,13 @@ def test_a_new_window_reuses_nothing_of_the_one_before(parts):
     assert cache.recall(steps[1], "call") is None
 
 
+def test_windows_of_a_single_step_do_not_pile_up(parts):
+    cache, steps = FeatureCache(2), parts.schedule.steps(1)
+    for _ in range(5):
+        pattern(cache, steps)
+    assert len(cache._kept) == 1
+
+
 def test_calls_of_a_step_are_known_by_place_and_shape(parts):
     cache, steps = FeatureCache(2), parts.schedule.steps(10)
     for value in (1.0, 2.0):

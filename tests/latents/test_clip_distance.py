@@ -49,6 +49,22 @@ def test_the_loss_is_zero_at_the_source_and_has_a_gradient_elsewhere(features, f
     assert (moved.grad.abs().amax((1, 2, 3)) > 0).all()
 
 
+def test_the_class_token_counts_for_self_similarity_only(frames):
+    """Style-A-Video compares spatial tokens; Text2LIVE's code compares all of them."""
+
+    class Another(Patches):
+        def tokens(self, frames, layer=-1):
+            found = super().tokens(frames, layer)
+            return torch.cat([self.first.expand(len(found), 1, 192), found[:, 1:]], dim=1)
+
+    tower = Another()
+    tower.first = torch.ones(192)
+    losses = {features: clip_distance(tower, lambda clean: clean, frames, features=features) for features in DISTANCES}
+    tower.first = torch.linspace(-1, 1, 192)
+    assert torch.allclose(losses["tokens"](frames), torch.zeros(3), atol=1e-6)
+    assert (losses["self_similarity"](frames) > 1e-4).all()
+
+
 def test_the_layer_is_passed_on(frames):
     tower = Patches()
     loss = clip_distance(tower, lambda clean: clean, frames, features="tokens", layer=-3)

@@ -334,6 +334,12 @@ def test_settings_that_do_nothing_beside_the_others_are_known():
     assert "mask_mode" in alone
 
 
+def test_a_lagged_mask_excludes_no_pilot_where_there_is_no_mask():
+    """The default profile sets it, whether there is a mask or not."""
+    method = StyleAVideo(mask_lagged=True, pilot="full", clip_strength=0.1)
+    assert (method.s_mask, method.text_branch) == (0, "null_image")
+
+
 def test_a_network_without_image_channels_is_refused(parts, frames):
     from kinopaint.models.diffusers_unet import DiffusersBackbone
 

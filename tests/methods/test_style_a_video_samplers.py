@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from kinopaint.job import Job
 from kinopaint.methods.style_a_video import StyleAVideo
 from kinopaint.models import load_model
 from kinopaint.models.image import ClipImages
@@ -106,10 +107,21 @@ def test_every_preset_runs_on_a_complete_model_and_says_all_that_it_means(name, 
     assert torch.isfinite(result).all()
     assert (carry is None) == (method.temporal == "identity")
     # what a model recommends, or a profile sets, must not change what a preset of the paper means
-    open_fields = {"windows", "num_inference_steps", "strength", "colour_anchor", "temporal_strength"}
+    open_fields = {"windows", "num_inference_steps", "colour_anchor", "temporal_strength"}
     stated = set(StyleAVideo.presets[name])
     if name != "ip2p":
         assert {field for field in StyleAVideo.__dataclass_fields__ if field != "presets"} - stated <= open_fields
+
+
+@pytest.mark.parametrize(
+    "recommended",
+    [{"strength": 0.6}, {"guidance_rescale": 0.5}, {"noise": "per_frame"}, {"colour_anchor": True}],
+    ids=str,
+)
+def test_whatever_a_model_recommends_ip2p_is_instruct_pix2pix(recommended):
+    """Text-to-image networks, for one, recommend a strength."""
+    job = Job.of("in.mp4", "oil", "out.mp4", preset="ip2p")
+    assert job.method(recommended) == job.method({})
 
 
 def test_the_literal_preset_is_the_printed_algorithm():

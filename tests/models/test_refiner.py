@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from kinopaint.engine.components import Refiner
@@ -104,6 +105,48 @@ def test_skips_come_from_the_painted_side_only(net):
     other = torch.stack([frames[0], frames[1], *torch.rand(2, 1, 3, 16, 16)])
     assert torch.equal(silent(*frames)[0], silent(*other)[0])
     assert not torch.equal(net(*frames)[0], net(*other)[0])
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_layer_by_layer(net, carried):
+    """The network written out from its published table of layers: the weights of others need every one of them."""
+    painted, earlier, guide, earlier_guide = torch.rand(4, 1, 3, 12, 16)
+    hidden, cell = torch.randn(2, 1, 16, 3, 4)
+    weights = net.state_dict()
+
+    def conv(name, features, stride=1):
+        kernel, bias = weights[f"{name}.conv2d.weight"], weights[f"{name}.conv2d.bias"]
+        wide = F.pad(features, (kernel.shape[-1] // 2,) * 4, mode="reflect")
+        return F.conv2d(wide, kernel, bias, stride)
+
+    def leaky(features):
+        return torch.where(features > 0, features, 0.2 * features)
+
+    def doubled(features):
+        return features.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    e1a = leaky(conv("conv1a", torch.cat([painted, earlier], 1)))
+    e1b = leaky(conv("conv1b", torch.cat([guide, earlier_guide], 1)))
+    e2a, e2b = leaky(conv("conv2a", e1a, 2)), leaky(conv("conv2b", e1b, 2))
+    features = leaky(conv("conv3", torch.cat([e2a, e2b], 1), 2))
+    for block in ("ResBlocks.0", "ResBlocks.1"):
+        features = features + conv(f"{block}.conv2", leaky(conv(f"{block}.conv1", features)))
+    if not carried:
+        hidden, cell = torch.zeros(2, 1, 16, 3, 4)
+    gates = F.conv2d(
+        torch.cat([features, hidden], 1), weights["convlstm.Gates.weight"], weights["convlstm.Gates.bias"], padding=1
+    )
+    enter, forget, leave, new = gates.split(16, 1)
+    after = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+    seen = leave.sigmoid() * after.tanh()
+    half = leaky(conv("deconv1", doubled(seen)))
+    full = leaky(conv("deconv2", doubled(torch.cat([half, e2a], 1))))
+    expected = painted + torch.tanh(conv("deconv3", torch.cat([full, e1a], 1)))
+
+    refined, state = net(painted, earlier, guide, earlier_guide, (hidden, cell) if carried else None)
+    assert torch.allclose(refined, expected, atol=1e-5)
+    assert torch.allclose(state[0], seen, atol=1e-5)
+    assert torch.allclose(state[1], after, atol=1e-5)
 
 
 def write_refiner(folder, network, extra=()):

@@ -12,6 +12,7 @@ from kinopaint.methods.style_a_video import StyleAVideo
 from kinopaint.models.refiner import RefinementNet
 from kinopaint.temporal.chain import Past, Present, refine_in_order
 from kinopaint.temporal.colour_anchor import anchored
+from kinopaint.temporal.net import net
 from kinopaint.types import Clip, Prompt, WindowPlan
 
 
@@ -55,6 +56,30 @@ def test_anchored_colours_are_those_of_the_shot_so_far():
     assert torch.allclose(again, running, atol=1.5)  # Lab units; a little is clipped at the edge of the gamut
     assert (later - running).abs().max() > 0
     assert torch.allclose(later, running + 0.05 * (anchored(lit, None)[1] - running), atol=1e-4)
+
+
+@pytest.mark.parametrize("carries_state", [False, True])
+@pytest.mark.parametrize("guide", ["painted", "source"])
+def test_the_network_sees_frame_previous_result_and_guides(guide, carries_state):
+    """In [0, 1]; its answer is clamped, and its state goes on only where it was trained so."""
+    seen = []
+
+    class Refiner:
+        def __call__(self, *given):
+            seen.append(given)
+            return given[0] + 0.3, (torch.full((1,), float(len(seen))), torch.zeros(1))
+
+    refiner = Refiner()
+    refiner.guide, refiner.carries_state = guide, carries_state
+    painted, source = torch.rand(2, 3, 3, 8, 8) * 2 - 1
+    refined, _ = refine_in_order(painted, source, None, net(refiner))
+    assert torch.allclose(refined[1:], (painted[1:] + 0.6).clamp(max=1), atol=1e-6)
+    guides = source if guide == "source" else painted
+    for place, (now, earlier, own, before, state) in enumerate(seen, 1):
+        expected = (painted[place], refined[place - 1], guides[place], guides[place - 1])
+        for got, frame in zip((now, earlier, own, before), expected, strict=True):
+            assert torch.allclose(got[0], frame / 2 + 0.5, atol=1e-6)
+        assert (state is None) == (place == 1 or not carries_state)
 
 
 # Within the method.

@@ -32,7 +32,7 @@ class FeatureCache:
 
     def recall(self, step: Step, call: Hashable, *, full: bool = False) -> Tensor | None:
         """Deep features for this call; None if it must be full, as asked for or not, and `keep` is to follow."""
-        if step.index < self._index:  # another window, or another run
+        if step.index < self._index or step.count == 1:  # another window, or another run
             self._kept.clear()
         if step.index != self._index:
             self._places.clear()

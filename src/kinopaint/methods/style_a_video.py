@@ -69,6 +69,7 @@ _PAPER: Mapping[str, Any] = {
     "clip_high": 1.0,
     "clip_low": 0.0,
     "init": "noised_input",
+    "strength": 1.0,
     "num_inference_steps": 30,
     "sampler": "ddim",
     "spacing": "trailing",
@@ -208,9 +209,13 @@ class StyleAVideo:
             "guidance": "branches",
             "clip_strength": 0.0,
             "init": "noise",
+            "strength": 1.0,
             "sampler": "checkpoint",
             "spacing": "checkpoint",
+            "noise": "shared",
+            "guidance_rescale": 0.0,
             "temporal": "identity",
+            "colour_anchor": False,
         },
     }
 
