@@ -1,12 +1,12 @@
 """Which settings of Style-A-Video suit a checkpoint: a small grid over real clips, and an ablation of the parts.
 
-    python -m benchmarks.calibrate --data ../shared/data [--model mini] [--out benchmarks/calibration] [--minutes 30]
+    python -m benchmarks.calibrate --data ../shared/data [--model mini] [--out benchmarks/calibration] [--minutes 60]
 
 Every setting paints the same pieces of four held-out clips with six prompts; the numbers are those of `kinopaint
 evaluate`, seconds are the processor's. Rows go to OUT/results.csv as they are found, so a run that was stopped goes
 on. `--report` alone writes from what is there: table.md (means; what masks and CLIP steps are worth against the same
 without them, piece by piece; temporal backends against `identity`), pictures, and recommended.json, the fields that
-training/recommended.json is to name. With its defaults all takes about 17 minutes of one core. Groups, at most 60
+training/recommended.json is to name. With its defaults all takes about 40 minutes of one core. Groups, at most 60
 settings together:
 
     parts     each condition alone, pairs, all three, at fixed scales; the CLIP step on top
