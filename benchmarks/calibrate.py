@@ -462,7 +462,8 @@ def draw(found: dict[tuple[str, str], dict[str, float]], out: Path) -> None:
             if shown:
                 names, xs, ys, errors = zip(*shown, strict=True)
                 drawn = axes.scatter(xs, ys, c=errors, cmap="viridis_r")
-                figure.colorbar(drawn, ax=axes, label="e_warp_excess", pad=0.01)
+                if any(errors):  # single frames have none
+                    figure.colorbar(drawn, ax=axes, label="e_warp_excess", pad=0.01)
                 for number, (x, y) in enumerate(zip(xs, ys, strict=True), 1):
                     axes.annotate(f"{number}", (x, y), fontsize=8, xytext=(4, 3), textcoords="offset points")
                 listed = "\n".join(f"{number}  {name}" for number, name in enumerate(names, 1))
