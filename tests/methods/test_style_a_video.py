@@ -340,6 +340,19 @@ def test_a_lagged_mask_excludes_no_pilot_where_there_is_no_mask():
     assert (method.s_mask, method.text_branch) == (0, "null_image")
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "90 pictures through the network per frame (3 branches, 30 steps)"),
+        ({"s_mask": 0.5, "guidance": "single"}, "30 pictures through the network per frame (1 branch, 30 steps)"),
+        ({"clip_strength": 0.1, "clip_every": 0.5}, "30 steps, and 2 gradients of the CLIP step)"),
+        ({"clip_strength": 0.1, "clip_every": 4, "strength": 0.5}, "15 steps, and 4 gradients of the CLIP step)"),
+    ],
+)
+def test_the_cost_counts_branches_and_gradients(settings, told):
+    assert told in StyleAVideo(**settings).cost
+
+
 def test_a_network_without_image_channels_is_refused(parts, frames):
     from kinopaint.models.diffusers_unet import DiffusersBackbone
 

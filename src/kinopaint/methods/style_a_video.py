@@ -251,11 +251,14 @@ class StyleAVideo:
         content = self.s_image - self.s_text if joint else self.s_image
         nothing = 1 - content - self.s_text - masked
         branches = sum(abs(weight) > 1e-9 for weight in (nothing, content, self.s_text, self.s_mask))
+        if self.guidance == "single":
+            branches = 1
+        told = "1 branch" if branches == 1 else f"{branches} branches"
         steps = int(self.num_inference_steps * self.strength)
         gradients = sum(is_due(index, steps, self.clip_every) for index in range(steps))
         more = f", and {gradients} gradients of the CLIP step" if self.clip_strength else ""
         return (
-            f"{steps * branches} pictures through the network per frame ({branches} branches, {steps} steps{more}); "
+            f"{steps * branches} pictures through the network per frame ({told}, {steps} steps{more}); "
             "any number of them at once, as memory allows"
         )
 

@@ -165,7 +165,7 @@ class Decoder(Helper):
             "KP-INPUT-HANG",
             f"decoding made no progress for {seconds:g} s",
             where=self._where(),
-            fix=f"the file is broken, or made to do this: make it anew, or {self._limits.more('seconds')}",
+            fix=f"the file is broken, or the machine very busy: make it anew, or {self._limits.more('seconds')}",
         )
 
     def _crashed(self, how: str) -> InputError:
