@@ -39,6 +39,7 @@ def test_a_gate_that_fails_is_exit_code_7_after_table_and_json(kinopaint, clip, 
         (["--progress", "loud"], 2, "plain"),
         (["--short-side", "4"], 2, "at least 16"),
         (["--json", "/nowhere/numbers.json"], 4, "no such folder"),
+        (["--json", "both.html", "--report", "both.html"], 2, "cannot be one file"),
         (["--clip", "/nowhere/clip"], 5, "no such folder"),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinopaint.cli.evaluate import add_options, settings
+from kinopaint.cli.evaluate import add_options, check_files, settings
 from kinopaint.cli.options import Parser
 from kinopaint.cli.progress import MODES, shown
 from kinopaint.settings import one_of
@@ -52,14 +52,12 @@ def parser(words: Sequence[str]) -> Parser:
 def run(given: argparse.Namespace) -> int:
     from kinopaint.evaluation import evaluate_all
     from kinopaint.report import write_report
-    from kinopaint.video.place import check_place, write_whole
+    from kinopaint.video.place import write_whole
 
     one_of("progress", given.progress, MODES)
     clips = [given.source, *given.results]
     files = [Path(name).absolute() for name in (given.json, given.report) if name and name != "-"]
-    for file in files:
-        for clip in clips:
-            check_place(file, clip, overwrite=given.overwrite)
+    check_files(files, clips, overwrite=given.overwrite)
     with shown(given.progress) as listener:
         found = evaluate_all(given.source, given.results, progress=listener, **settings(given))
         if given.report:

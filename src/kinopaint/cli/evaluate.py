@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kinopaint.cli.options import Parser
 from kinopaint.cli.progress import MODES, shown
+from kinopaint.errors import SettingsError
 from kinopaint.settings import one_of
 from kinopaint.text import to_json
 
@@ -100,19 +101,30 @@ def parser(words: Sequence[str]) -> Parser:
     return made
 
 
+def check_files(files: Sequence[Path | None], clips: Sequence[str], *, overwrite: bool) -> None:
+    """Refuse a place where numbers or page cannot go, before anything is measured."""
+    from kinopaint.video.place import check_place
+
+    wanted = [file for file in files if file is not None]
+    if len(set(wanted)) < len(wanted):
+        raise SettingsError(
+            "KP-SETTING-CONFLICT", "numbers and page cannot be one file", where="--json, --report", fix="name two files"
+        )
+    for file in wanted:
+        for clip in clips:
+            check_place(file, clip, overwrite=overwrite)
+
+
 def run(given: argparse.Namespace) -> int:
     from kinopaint.evaluation import evaluate
     from kinopaint.metrics.gates import Gate
     from kinopaint.report import write_report
-    from kinopaint.video.place import check_place, write_whole
+    from kinopaint.video.place import write_whole
 
     one_of("progress", given.progress, MODES)
     gates = [Gate.parse(text) for text in given.fail_if]
     numbers, page = (Path(name).absolute() if name else None for name in (given.json, given.report))
-    for file in (numbers, page):
-        for clip in (given.source, given.result):
-            if file is not None:
-                check_place(file, clip, overwrite=given.overwrite)
+    check_files([numbers, page], [given.source, given.result], overwrite=given.overwrite)
     with shown(given.progress) as listener:
         evaluation = evaluate(given.source, given.result, progress=listener, **settings(given))
         if page is not None:
