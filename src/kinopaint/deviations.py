@@ -31,7 +31,7 @@ def deviation(
 
     `method` and `model` are names, `weights` is the SHA-256 of the model's U-Net. `psnr` (mean) and `psnr_lowest` are
     in dB to the frames of `exact`, `ssim` is to them, too; `pro_con`, `content` and `e_warp` are ratios to its scores,
-    and `speed` is how many times as fast it was.
+    and `speed` is how many times as fast it was, where it was measured on a machine that suits the precision.
     """
     if (method, model) != ("style-a-video", "mini"):
         return NOT_MEASURED
