@@ -66,7 +66,7 @@ def rows() -> dict[str, Row]:
         "lagged mask": Row(Profile("", {"mask_lagged": True}), base=mask),
         "no mask": Row(Profile("", {"s_mask": 0.0}), base=mask),
         "gradient on every second step": Row(Profile("", {"clip_every": 2}), base=clip),
-        "no gradient": Row(Profile("", {"clip_strength": 0.0}), base=clip),
+        "no gradient": Row(Profile("", {"clip_strength": 0.0})),
         "a single branch": Row(Profile("", {"guidance": "single"})),
     }
     named = {name: Row(profile, HALF) for name, profile in PROFILES.items() if name != "exact"}
