@@ -146,9 +146,9 @@ class _Trial(NamedTuple):
 
 
 def _clip_interval(method: Any) -> int:
-    """Steps from one CLIP step to the next."""
-    every = getattr(method, "clip_every", 1)
-    return int(every) if every >= 1 else math.ceil(every * method.num_inference_steps)
+    """Steps from one CLIP step to the next, of those that the strength leaves."""
+    every, steps = getattr(method, "clip_every", 1), method.num_inference_steps
+    return int(every) if every >= 1 else max(1, math.ceil(every * int(steps * getattr(method, "strength", 1.0))))
 
 
 def _trial(ready: Ready, frames: int, steps: int) -> _Trial:

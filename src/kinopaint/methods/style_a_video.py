@@ -276,7 +276,8 @@ class StyleAVideo:
             found |= dict.fromkeys(names, "without a mask (s_mask)")
         if not self.clip_strength:
             names = [each.name for each in fields(self) if each.name.startswith("clip_")]
-            found |= dict.fromkeys(names[1:], "without a CLIP step (clip_strength)")
+            names.remove("clip_strength")
+            found |= dict.fromkeys(names, "without a CLIP step (clip_strength)")
         if self.temporal != "flow_blend":
             found["temporal_strength"] = f"with temporal={self.temporal}"
         return found
