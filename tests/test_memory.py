@@ -74,6 +74,13 @@ def test_more_pictures_and_pixels_cost_more(parts):
     assert large.frame > 3 * small.frame > 0
 
 
+def test_a_gradient_through_the_decoder_costs_more(parts):
+    plain, back = footprint(parts, 64, 96), footprint(parts, 64, 96, through_decoder=True)
+    assert back.frame > 1.5 * plain.frame
+    asked = [StyleAVideo(clip_strength=0.1), StyleAVideo(clip_strength=0.1, clip_decoder="linear"), StyleAVideo()]
+    assert [method.through_decoder for method in asked] == [True, False, False]
+
+
 def test_the_autoencoder_is_not_tried_on_large_frames(parts, monkeypatch):
     """What it would take is reckoned from a part; the planner is not what runs out of memory."""
     shown = []

@@ -83,7 +83,7 @@ def test_the_clip_step_adds_an_evaluation_and_a_gradient_to_each_step(parts, une
     gradients, make = [], style_a_video.gradient_of
 
     def counting(loss, pilot, **more):
-        return make(lambda clean: (gradients.append(len(clean)), loss(clean))[1], pilot, **more)
+        return make(lambda clean, which: (gradients.append(len(clean)), loss(clean, which))[1], pilot, **more)
 
     monkeypatch.setattr(style_a_video, "gradient_of", counting)
     tower = ClipImages(work_tower())

@@ -441,7 +441,13 @@ def made_ready(job: Job, load: Load | None = None, listen: Listener = lambda eve
             multiple=parts.autoencoder.factor,
         )
         method = job.method(recommended(job.method_name, parts))
-        found = footprint(parts, sizes.padded[1], sizes.padded[0], method.windows.size)
+        found = footprint(
+            parts,
+            sizes.padded[1],
+            sizes.padded[0],
+            method.windows.size,
+            through_decoder=getattr(method, "through_decoder", False),
+        )
         together = getattr(method, "together", 1)
         load = choose_load(found, parts.device, job.memory, load, together=together)
         yield Ready(job, clip, under(load, parts), method, sizes, cuts, found.peak(load, together))

@@ -54,10 +54,12 @@ class Footprint:
         return self.held + self.besides + max(self.fixed + max(load.samples, together) * self.sample, autoencoder)
 
 
-def footprint(parts: Components, height: int, width: int, window: int = 1) -> Footprint:
+def footprint(
+    parts: Components, height: int, width: int, window: int = 1, *, through_decoder: bool = False
+) -> Footprint:
     """Measure a model at a size (pixels, multiples of the model's): calls of the network on one picture and two, and of
     the autoencoder on one frame, of which a corner stands for the whole if it is large. `window` is how many frames a
-    window has.
+    window has; `through_decoder` tells that gradients go back through the decoder, which keeps all its features.
     """
     cells = height // parts.autoencoder.factor, width // parts.autoencoder.factor
 
@@ -70,7 +72,15 @@ def footprint(parts: Components, height: int, width: int, window: int = 1) -> Fo
     def autoencoder(tile: int) -> _Cost:
         coder = under(Load(frames=1, tile=tile), parts).autoencoder
         frame = torch.zeros(1, 3, *shown, device=parts.device)
-        return _cost(lambda: coder.decode(coder.scaled(coder.encode(frame))), parts.device)
+
+        def there_and_back() -> None:
+            latents = coder.scaled(coder.encode(frame))
+            with torch.set_grad_enabled(through_decoder):
+                shown = coder.decode(latents.requires_grad_(through_decoder))
+                if through_decoder:
+                    torch.autograd.grad(shown.sum(), latents)
+
+        return _cost(there_and_back, parts.device)
 
     shown = min(height, _LARGEST), min(width, _LARGEST)  # multiples of the model's, as both are
     larger = height * width / (shown[0] * shown[1])

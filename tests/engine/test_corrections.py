@@ -41,7 +41,7 @@ def loss():
     )
     decoder = decoder.double().requires_grad_(False)
     wanted = decoder(torch.randn(SHAPE).double()).flatten(1)
-    return lambda clean: 1 - torch.cosine_similarity(decoder(clean).flatten(1), wanted, dim=-1)
+    return lambda clean, which: 1 - torch.cosine_similarity(decoder(clean).flatten(1), wanted[which], dim=-1)
 
 
 @pytest.mark.parametrize("through", [False, True])
@@ -53,7 +53,7 @@ def test_gradient_equals_finite_differences(through, network, loss):
     frozen = network(latents)
 
     def value(z):
-        return loss(clean_estimate(z, network(z) if through else frozen, STEP)).sum()
+        return loss(clean_estimate(z, network(z) if through else frozen, STEP), slice(None)).sum()
 
     for place in [(0, 0, 0, 0), (1, 2, 3, 1), (1, 0, 2, 2)]:
         bump = torch.zeros_like(latents)
@@ -64,7 +64,7 @@ def test_gradient_equals_finite_differences(through, network, loss):
 
 def test_a_small_gradient_survives_half_precision():
     """The smallest number of float16 is 6e-8; slopes of a mean over the pixels of a large frame get there."""
-    small = lambda clean: (1e-4 * (1e-4 * clean.half())).float().sum((1, 2, 3))  # noqa: E731
+    small = lambda clean, which: (1e-4 * (1e-4 * clean.half())).float().sum((1, 2, 3))  # noqa: E731
     found = gradient_of(small, lambda z, step: z * 0)(torch.randn(SHAPE), STEP)
     assert torch.allclose(found, torch.full(SHAPE, 1e-8 / STEP.alpha), rtol=0.02)
 
@@ -75,6 +75,16 @@ def test_frames_do_not_mix_in_the_gradient(network, loss):
     other[1] += 1
     gradient = gradient_of(loss, lambda z, step: network(z), through_network=True)
     assert torch.equal(gradient(latents, STEP)[0], gradient(other, STEP)[0])
+
+
+def test_so_many_frames_go_back_at_once(network, loss):
+    """The same gradient, and memory for no more than these."""
+    latents, seen = torch.randn(SHAPE).double(), []
+    watched = lambda clean, which: (seen.append(len(clean)), loss(clean, which))[1]  # noqa: E731
+    pilot = lambda z, step: network(z)  # noqa: E731
+    whole, single = (gradient_of(watched, pilot, frames=count)(latents, STEP) for count in (4, 1))
+    assert seen == [2, 1, 1]
+    assert torch.allclose(whole, single)
 
 
 @pytest.mark.parametrize("strength", [0.02, 0.1])
@@ -110,7 +120,7 @@ def test_for_an_ideal_denoiser_the_printed_algorithm_goes_uphill(squared_alpha, 
 
     torch.manual_seed(2)
     wanted, latents = torch.randn(1, 6, 1, 1).double(), torch.randn(1, 6, 1, 1).double()
-    loss = lambda clean: (clean - wanted).square().sum((1, 2, 3))  # noqa: E731
+    loss = lambda clean, which=None: (clean - wanted).square().sum((1, 2, 3))  # noqa: E731
     gradient = gradient_of(loss, denoise, through_network=through)
     begin = float(loss(clean_estimate(latents, denoise(latents, step), step)))
 

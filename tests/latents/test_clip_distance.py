@@ -39,10 +39,10 @@ def test_self_similarity_is_blind_to_a_rotation_of_all_tokens():
 
 @pytest.mark.parametrize("features", list(DISTANCES))
 def test_the_loss_is_zero_at_the_source_and_has_a_gradient_elsewhere(features, frames):
-    loss = clip_distance(Patches(), lambda clean: clean, frames, features=features)
-    assert torch.allclose(loss(frames), torch.zeros(3), atol=1e-6)
+    loss = clip_distance(Patches(), lambda clean, which: clean, frames, features=features)
+    assert torch.allclose(loss(frames, slice(None)), torch.zeros(3), atol=1e-6)
     moved = (frames + 0.3 * torch.randn_like(frames)).requires_grad_()
-    distances = loss(moved)
+    distances = loss(moved, slice(None))
     assert distances.shape == (3,)
     assert (distances > 1e-4).all()
     distances.sum().backward()
@@ -59,19 +59,21 @@ def test_the_class_token_counts_for_self_similarity_only(frames):
 
     tower = Another()
     tower.first = torch.ones(192)
-    losses = {features: clip_distance(tower, lambda clean: clean, frames, features=features) for features in DISTANCES}
+    losses = {
+        features: clip_distance(tower, lambda clean, which: clean, frames, features=features) for features in DISTANCES
+    }
     tower.first = torch.linspace(-1, 1, 192)
-    assert torch.allclose(losses["tokens"](frames), torch.zeros(3), atol=1e-6)
-    assert (losses["self_similarity"](frames) > 1e-4).all()
+    assert torch.allclose(losses["tokens"](frames, slice(None)), torch.zeros(3), atol=1e-6)
+    assert (losses["self_similarity"](frames, slice(None)) > 1e-4).all()
 
 
 def test_the_layer_is_passed_on(frames):
     tower = Patches()
-    loss = clip_distance(tower, lambda clean: clean, frames, features="tokens", layer=-3)
-    assert torch.allclose(loss(frames), torch.zeros(3), atol=1e-6)
+    loss = clip_distance(tower, lambda clean, which: clean, frames, features="tokens", layer=-3)
+    assert torch.allclose(loss(frames, slice(None)), torch.zeros(3), atol=1e-6)
     asked = []
     tower.tokens = lambda frames, layer=-1: asked.append(layer) or Patches.tokens(tower, frames, layer)
-    loss(frames)
+    loss(frames, slice(None))
     assert asked == [-3]
 
 
@@ -81,6 +83,6 @@ def test_the_linear_decoder_finds_an_affine_relation_and_keeps_frames_apart():
     colours = torch.einsum("ck,fkhw->fchw", mix, clean) + offset.view(3, 1, 1)
     frames = colours.repeat_interleave(8, -1).repeat_interleave(8, -2)
     decode = linear_decoder(clean, frames)
-    assert torch.allclose(decode(clean), colours, atol=0.02)
+    assert torch.allclose(decode(clean, slice(None)), colours, atol=0.02)
     alone = linear_decoder(clean[:1], frames[:1])
-    assert torch.allclose(alone(clean[:1]), decode(clean)[:1], atol=1e-5)
+    assert torch.allclose(alone(clean[:1], slice(None)), decode(clean[:1], slice(0, 1)), atol=1e-5)

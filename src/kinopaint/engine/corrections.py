@@ -6,6 +6,7 @@ where the prediction is made (`evaluated_at`); the last two wrap a denoiser.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -16,31 +17,34 @@ from kinopaint.engine.samplers import LatentHook, clean_estimate
 from kinopaint.engine.schedule import Step
 from kinopaint.types import Latents
 
-Loss = Callable[[Tensor], Tensor]  # clean latents -> one number for each frame
+Loss = Callable[[Tensor, slice], Tensor]  # clean latents of some frames, and which these are -> a number for each
 Gradient = Callable[[Tensor, Step], Tensor | None]
 CleanEdit = Callable[[Tensor, Step], Tensor]  # clean latents as predicted -> as they should be
 _RAISED = 2.0**10  # what losses are multiplied by on their way back: float16 rounds slopes below 3e-8 to zero
 
 
-def gradient_of(loss: Loss, pilot: Denoiser, *, through_network: bool = False) -> Gradient:
+def gradient_of(loss: Loss, pilot: Denoiser, *, through_network: bool = False, frames: int = 4) -> Gradient:
     """The gradient of `loss` on the clean latents that `pilot` predicts, with respect to the noisy ones.
 
     The losses of the frames are summed, which keeps their gradients apart. With `through_network` False the prediction
-    counts as a constant, so that the clean latents move by 1 / alpha; True is the written gradient and costs a backward
-    pass through the network. Works inside `torch.no_grad`.
+    counts as a constant, so that the clean latents move by 1 / alpha, and so many `frames` go back at once; True is the
+    written gradient and costs a backward pass of all frames through the network. Works inside `torch.no_grad`.
     """
 
-    def gradient(latents: Latents, step: Step) -> Latents:
+    def slope(latents: Latents, clean_of: Callable[[Tensor], Tensor], which: slice) -> Latents:
         with torch.enable_grad():
             moving = latents.detach().requires_grad_()
-            if through_network:
-                noise = pilot(moving, step)
-            else:
-                with torch.no_grad():
-                    noise = pilot(latents, step)
-            losses = loss(clean_estimate(moving, noise, step))
+            losses = loss(clean_of(moving), which)
             (found,) = torch.autograd.grad(losses.sum() * _RAISED, moving)
         return found / _RAISED
+
+    def gradient(latents: Latents, step: Step) -> Latents:
+        if through_network:
+            return slope(latents, lambda moving: clean_estimate(moving, pilot(moving, step), step), slice(None))
+        with torch.no_grad():
+            noise = pilot(latents, step)
+        parts = [slice(first, first + frames) for first in range(0, len(latents), frames)]
+        return torch.cat([slope(latents[p], partial(clean_estimate, noise=noise[p], step=step), p) for p in parts])
 
     return gradient
 

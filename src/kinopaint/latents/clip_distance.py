@@ -15,6 +15,7 @@ from kinopaint.engine.components import ImageEncoder
 from kinopaint.engine.corrections import Loss
 from kinopaint.types import Frames
 
+Decode = Callable[[Tensor, slice], Frames]  # latents of some frames, and which these are
 PerFrame = Float[Tensor, "frame"]
 Tokens = Float[Tensor, "frame token dim"]
 
@@ -37,10 +38,8 @@ DISTANCES: dict[str, Callable[[ImageEncoder, Tensor, int], Tensor]] = {
 }
 
 
-def clip_distance(
-    encoder: ImageEncoder, decode: Callable[[Tensor], Frames], source: Frames, *, features: str, layer: int = -1
-) -> Loss:
-    """The loss of clean latents: the distance of `decode(latents)` from `source`, for each frame.
+def clip_distance(encoder: ImageEncoder, decode: Decode, source: Frames, *, features: str, layer: int = -1) -> Loss:
+    """The loss of clean latents: the distance of `decode(latents, which)` from `source`, for each frame of `which`.
 
     `features` is a key of DISTANCES, `layer` counts hidden states from the end (-1: the last). The source's own
     features are computed once.
@@ -49,4 +48,4 @@ def clip_distance(
     compare = self_similarity_distance if features == "self_similarity" else token_distance
     with torch.no_grad():
         wanted = seen(encoder, source, layer)
-    return lambda clean: compare(seen(encoder, decode(clean), layer), wanted)
+    return lambda clean, which: compare(seen(encoder, decode(clean, which), layer), wanted[which])

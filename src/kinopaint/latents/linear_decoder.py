@@ -14,8 +14,9 @@ RIDGE = 1e-3  # of the cells' number; keeps the fit of frames with few cells or 
 
 def linear_decoder(
     clean: Float[Tensor, "frame channel h w"], frames: Frames
-) -> Callable[[Float[Tensor, "frame channel h w"]], Frames]:
-    """A function from latents to small frames, one pixel per cell, made by least squares from `clean` and its `frames`.
+) -> Callable[[Float[Tensor, "frame channel h w"], slice], Frames]:
+    """A function from latents, and which frames they are of, to small frames, one pixel per cell, made by least squares
+    from `clean` and its `frames`.
 
     Each frame has a fit of its own, so that a frame's result does not depend on its neighbours. Differentiable.
     """
@@ -32,8 +33,8 @@ def linear_decoder(
     ridge = RIDGE * cells.shape[1] * torch.eye(gram.shape[-1], device=gram.device)
     weights = torch.linalg.solve(gram + ridge, cells.transpose(1, 2) @ colours)  # frame channel+1 3
 
-    def decode(latents: Tensor) -> Tensor:
-        pixels: Tensor = with_one(latents) @ weights
+    def decode(latents: Tensor, which: slice) -> Tensor:
+        pixels: Tensor = with_one(latents) @ weights[which]
         return pixels.transpose(1, 2).reshape(len(latents), 3, *latents.shape[-2:])
 
     return decode

@@ -7,7 +7,7 @@ that is what makes the method chained, each window carrying one frame on to the 
 names and open questions are settled as `docs/methods/style-a-video.md` says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -37,7 +37,7 @@ from kinopaint.engine.schedule import Step
 from kinopaint.engine.tied import encode_prompt, tied_to
 from kinopaint.errors import ModelError, SettingsError
 from kinopaint.flow.dis import DisFlow
-from kinopaint.latents.clip_distance import DISTANCES, clip_distance
+from kinopaint.latents.clip_distance import DISTANCES, Decode, clip_distance
 from kinopaint.latents.linear_decoder import linear_decoder
 from kinopaint.latents.reduced_decoder import reduced_decoder
 from kinopaint.methods._settings import check_settings, setting
@@ -263,6 +263,11 @@ class StyleAVideo:
         )
 
     @property
+    def through_decoder(self) -> bool:
+        """Whether gradients go back through the decoder."""
+        return bool(self.clip_strength) and self.clip_decoder != "linear"
+
+    @property
     def idle(self) -> Mapping[str, str]:
         """Settings that do nothing beside the others, and why."""
         found: dict[str, str] = {}
@@ -359,7 +364,7 @@ class StyleAVideo:
         loss = clip_distance(parts.image_encoder, decode, target, features=self.clip_features, layer=self.clip_layer)
         pilot = self._pilot(self._seen(source, shared, parts, clip_step=True), parts, mask)
         gradient = during(
-            gradient_of(loss, pilot, through_network=self.clip_through_unet),
+            gradient_of(loss, pilot, through_network=self.clip_through_unet, frames=parts.load.frames),
             self.clip_high,
             self.clip_low,
             self.clip_every,
@@ -465,20 +470,20 @@ class StyleAVideo:
         picture = F.interpolate(mask, scale_factor=float(parts.autoencoder.factor), mode="nearest")
         return Condition("mask", shared.nothing, parts.autoencoder.encode((2 * picture - 1).expand(-1, 3, -1, -1)))
 
-    def _decoder(
-        self, frames: Frames, clean: SourceLatents, parts: Components
-    ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    def _decoder(self, frames: Frames, clean: SourceLatents, parts: Components) -> tuple[Decode, Tensor]:
         """What makes pixels for the CLIP tower, and the source as seen through it (a linear fit shows small frames)."""
-        assert parts.image_encoder is not None
         if self.clip_decoder == "linear":
-            decode = linear_decoder(clean, frames)
-            return decode, decode(clean)
+            fitted = linear_decoder(clean, frames)
+            return fitted, fitted(clean, slice(None))
+        assert parts.image_encoder is not None
+        decode = parts.autoencoder.decode
         if self.clip_decoder == "reduced":
-            decode = reduced_decoder(parts.autoencoder.decode, parts.image_encoder.size // parts.autoencoder.factor)
-            return decode, decode(clean)
-        if parts.small_autoencoder is not None and self.clip_decoder != "model":
-            return parts.small_autoencoder.decode, parts.small_autoencoder.decode(clean)
-        return parts.autoencoder.decode, frames
+            decode = reduced_decoder(decode, parts.image_encoder.size // parts.autoencoder.factor)
+        elif parts.small_autoencoder is not None and self.clip_decoder != "model":
+            decode = parts.small_autoencoder.decode
+        else:
+            return lambda latents, which: decode(latents), frames
+        return lambda latents, which: decode(latents), decode(clean)
 
     def _noise(self, window: Window, shared: Shared, parts: Components) -> Float[Tensor, "draw frame channel h w"]:
         """The noise of the start, then of each step that draws any; the frame axis may be 1."""
