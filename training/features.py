@@ -187,13 +187,13 @@ LEVEL = partial(hatched, degrees=(0,), periods=(12, 20))
 FEATURES: dict[str, Feature] = {
     "oil painting": Feature("bristles along the diagonals of the forms", ((CROSSED, 0.15), (repeats, 0.2))),
     "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.9),)),
-    "watercolor painting": Feature("paper shines through and shows its grain", ((paper, 0.03), (texture, 2.2))),
+    "watercolor painting": Feature("paper shines through, nothing is black", ((paper, 0.03), (no_black, 17))),
     "gouache painting": Feature("flat matte areas without black", ((flat, 0.34), (no_black, 20))),
     "chalk pastel drawing": Feature("strokes at 45 degrees on toned paper", ((FALLING, 0.5),)),
     "wax crayon drawing": Feature("broad level scribble, 16 px apart", ((LEVEL, 0.2), (repeats, 0.15))),
-    "pencil sketch": Feature("grey lines and hatching", ((grey, -4), (dark_lines, 0.03), (texture, 3.5))),
+    "pencil sketch": Feature("grey lines and hatching", ((grey, -4), (dark_lines, 0.02), (repeats, 0.15))),
     "coloured pencil drawing": Feature("hatching at 45 degrees with paper between", ((RISING, 0.4), (texture, 3.5))),
-    "charcoal drawing": Feature("grain and smudge without colour", ((grey, -10), (texture, 2.4))),
+    "charcoal drawing": Feature("rubbed and smudged tone without colour", ((grey, -10), (repeats, 0.11))),
     "ink wash painting (sumi-e)": Feature("grey washes with brush lines", ((grey, -8), (strokes, 0.5), (paper, 0.02))),
     "pen and ink drawing with cross-hatching": Feature(
         "crossed lines at 45 degrees", ((CROSSED, 0.3), (two_tone, 0.6))
@@ -228,9 +228,11 @@ FEATURES: dict[str, Feature] = {
     "neon (cyberpunk)": Feature(
         "bright tubes in the dark", ((chroma, 26), (dark, -45), (partial(light_lines, width=9, depth=18), 0.03))
     ),
-    "faded vintage photograph": Feature("no black, yellowed", ((no_black, 20), (warm, 8), (grey, -32))),
-    "film noir": Feature("grey and dark", ((grey, -6), (dark, -68))),
-    "art deco poster": Feature("ten inks", ((partial(near_palette, palette=DECO), 0.42), (strokes, 0.65))),
+    "faded vintage photograph": Feature("no black, yellowed", ((no_black, 20), (warm, 8), (grey, -33))),
+    "film noir": Feature("grey and dark", ((grey, -6), (dark, -80))),
+    "art deco poster": Feature(
+        "ten inks, dark outlines", ((partial(near_palette, palette=DECO), 0.38), (dark_lines, 0.045))
+    ),
     "thermal camera image": Feature("the iron palette", ((partial(near_palette, palette=IRON_RAMP, reach=18), 0.85),)),
     "gold-leaf decorative painting (Klimt)": Feature(
         "gold leaf", ((partial(hue_share, low=60, high=100, least=25), 0.2),)

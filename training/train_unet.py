@@ -177,7 +177,7 @@ class Triples:
         photos: dict[str, torch.Tensor],
         pairs: dict[Style, list[tuple[torch.Tensor, torch.Tensor]]],
         words: Words,
-        focus: set[str],
+        focus: dict[str, float],
         seed: int,
         step: int = 0,
     ) -> None:
@@ -192,9 +192,9 @@ class Triples:
         self.weights = weights / weights.sum()
 
     @staticmethod
-    def _weight(medium: str | None, mood: str | None, focus: set[str]) -> float:
+    def _weight(medium: str | None, mood: str | None, focus: dict[str, float]) -> float:
         weight = 1.6 if medium in HARD else 0.6 if medium in EASY else 1.0
-        return weight * (3.0 if focus & {medium, mood} else 1.0)
+        return weight * max(focus.get(style or "", 1.0) for style in (medium, mood))
 
     def batch(
         self, count: int, height: int, width: int, identity: float
@@ -267,7 +267,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="folder of weights to start from, such as models/mini/unet")
     parser.add_argument("--lean", type=float, default=0.6, help="exponent of uniform timesteps; below 1 leans to noise")
-    parser.add_argument("--focus", nargs="*", default=[], metavar="STYLE", help="seen three times as often")
+    parser.add_argument("--focus", nargs="*", default=[], metavar="STYLE", help="seen more often")
+    parser.add_argument("--focus-weight", type=float, default=3.0, help="how many times as often")
     parser.add_argument("--captions", type=int, default=160, help="captions per medium and mood")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     add_device(parser)
@@ -293,7 +294,7 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
     checkpoint, trained = args.out / "checkpoint.pt", {"model": model, "average": average, "optimiser": optimiser}
     step, spent, seen = resumed(checkpoint, trained, step=0, spent=0.0, seen=0)
-    data = Triples(store["photo"], pairs, words, set(args.focus), args.seed, step)
+    data = Triples(store["photo"], pairs, words, dict.fromkeys(args.focus, args.focus_weight), args.seed, step)
     limit, last = 60 * args.minutes, time.time()
     losses: list[float] = []
 

@@ -68,11 +68,9 @@ def test_diagonal_strokes_repeat_with_two_cells_and_change_sign_from_cell_to_cel
 
 
 def test_typical_parameters_do_not_follow_the_seed(photograph, paintings):
-    calm = cv2.GaussianBlur(
-        photograph, (0, 0), 20
-    )  # where the poster's rays show; they are all that it draws by chance
+    """The hues of the tubes are all that neon draws by chance."""
     by_chance, typical = (
-        [render(calm, "art deco poster", seed, paintings, typical=typical) for seed in range(4)]
+        [render(photograph, "neon (cyberpunk)", seed, paintings, typical=typical) for seed in range(4)]
         for typical in (False, True)
     )
     assert all(np.array_equal(typical[0], other) for other in typical)

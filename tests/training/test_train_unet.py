@@ -40,7 +40,7 @@ def samples():
     photo, drawn = torch.zeros(CHANNELS, 6, 6), torch.ones(CHANNELS, 6, 6)
     pairs = {(medium, None): [(photo, drawn)] for medium in ("oil painting", "pencil sketch")}
     pairs |= {(None, "winter"): [(photo, drawn)], ("oil painting", "winter"): [(photo, drawn)]}
-    return Triples({"a": photo}, pairs, _Words(pairs), set(), seed=0)
+    return Triples({"a": photo}, pairs, _Words(pairs), {}, seed=0)
 
 
 def test_strength_words_scale_the_target(samples):

@@ -112,11 +112,11 @@ def art_deco(source: Source, draw: np.random.Generator, paintings: Paintings) ->
     label = smooth_labels(lab, inks, 3.2)
     flat = blur((0.8 * inks + 0.2 * cell_means(lab, label, len(inks))).astype(np.float32)[label], 0.6)
     airbrush = np.clip(0.75 * (blur(lab[..., 0], 3) - blur(flat[..., 0], 3)), -24, 24)
-    rows, cols = label.shape
     x, y = grid(label.shape)
-    sun = np.arctan2(y - 1.15 * rows, x - cols * draw.uniform(0.3, 0.7)) * 26
+    folded = np.abs(x % TWO_CELLS - TWO_CELLS / 2)  # chevrons: diagonals that turn back, two cells apart
+    chevrons = np.tanh(2 * np.cos((y + folded) * np.float32(2 * np.pi / TWO_CELLS)))
     calm = 1 - smoothstep(2, 5, blur(source.detail, 4))
-    flat[..., 0] += airbrush + 6.5 * np.tanh(3 * np.sin(sun)) * calm * (1 - skin(source.lab))
+    flat[..., 0] += airbrush + 5.5 * chevrons * calm * (1 - skin(source.lab))
     out = to_rgb(flat)
     border = np.zeros(label.shape, np.float32)
     for oy, ox in ((0, 1), (1, 0)):
@@ -125,9 +125,9 @@ def art_deco(source: Source, draw: np.random.Generator, paintings: Paintings) ->
         border = np.maximum(border, ((other != label) & (step > 22)).astype(np.float32))
     border[-1], border[:, -1] = 0, 0
     away = cv2.distanceTransform((border == 0).astype(np.uint8), cv2.DIST_L2, 5)
-    gold = smoothstep(1.0, 1.6, away) * (1 - smoothstep(2.4, 3.2, away))
+    gold = smoothstep(1.6, 2.2, away) * (1 - smoothstep(4.2, 5.0, away))
     out = mix(out, colour(0.90, 0.74, 0.40), 0.75 * gold)
-    out = mix(out, colour(0.10, 0.10, 0.16), 1 - smoothstep(0.5, 1.4, away))
+    out = mix(out, colour(0.10, 0.10, 0.16), 1 - smoothstep(1.2, 2.1, away))
     ink = lines(lightness(image), source.angle, 1.5, 0.968, 40)
     return mix(out, colour(0.10, 0.10, 0.16), 0.6 * ink)
 

@@ -67,7 +67,7 @@ def watercolour(source: Source, draw: np.random.Generator, paintings: dict[str, 
     lab = source.lab.copy()
     lab[..., 0] = 20 + 80 * source.light**0.75
     lab[..., 1:] *= draw.uniform(1.25, 1.5)
-    image = displaced(to_rgb(lab), noise.displacement("wobble", 2.6))
+    image = displaced(to_rgb(lab), noise.displacement("wobble", 1.2))
     wash = kuwahara(kuwahara(image, 5, source.direction), 3.5, source.direction)
     lab = to_lab(wash)
     light = lab[..., 0] / 100
@@ -75,48 +75,33 @@ def watercolour(source: Source, draw: np.random.Generator, paintings: dict[str, 
     wash = to_rgb(lab)
     light = lab[..., 0] / 100
     turbulence = noise.turbulence("pigment")
-    paper = noise.cold_press()
+    paper = noise.cold_press()  # faint: the latents turn more of it into cracks
     gx = cv2.Sobel(light, cv2.CV_32F, 1, 0) / 8
     gy = cv2.Sobel(light, cv2.CV_32F, 0, 1) / 8
     edge = np.clip(np.hypot(gx, gy) * 100 / 5, 0, 1)
     inner = np.clip((blur(light, 3) - light) * 100 / 9, 0, 1)
-    density = 1 + 0.85 * edge * inner * smoothstep(0.15, 0.5, light)
-    density = density + 0.24 * turbulence * smoothstep(0.1, 0.6, light) + 0.16 * paper * (1 - 0.8 * light)
+    density = 1 + 1.1 * edge * inner * smoothstep(0.15, 0.5, light)
+    density = density + 0.18 * turbulence * smoothstep(0.1, 0.6, light) + 0.05 * paper * (1 - 0.8 * light)
     out = np.clip(wash, 0.02, 1) ** np.clip(density, 0.4, 3)[..., None]
     bloom = smoothstep(0.9, 1.7, turbulence)[..., None]
-    out = 1 - (1 - out) * (1 - 0.22 * bloom)
-    out *= 1 - 0.10 * np.exp(-(((turbulence - 0.9) / 0.16) ** 2))[..., None]
+    out = 1 - (1 - out) * (1 - 0.18 * bloom)
+    out *= 1 - 0.08 * np.exp(-(((turbulence - 0.9) / 0.16) ** 2))[..., None]
     sheet = colour(0.99, 0.982, 0.96)
-    out = mix(
-        out,
-        sheet,
-        np.clip(
-            smoothstep(0.82, 0.98, light) + 0.55 * smoothstep(0.55, 0.95, light) * smoothstep(0.7, 1.4, paper), 0, 1
-        ),
-    )
-    pencil = lines(source.light, source.angle, 0.8, 0.985, 40)
-    out = out * (1 - 0.4 * pencil * smoothstep(-0.6, 0.6, noise.smooth("break", 3)))[..., None]
-    return relief(out * sheet, paper, 0.10, 0)
+    out = mix(out, sheet, np.clip(smoothstep(0.82, 0.98, light), 0, 1))
+    pencil = lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.0, 0.98, 40)
+    out = out * (1 - 0.4 * pencil)[..., None]
+    return relief(out * sheet, paper, 0.04, 0)
 
 
 @medium("pencil sketch")
 def pencil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    noise = source.noise
-    light = lightness(kuwahara(source.rgb, 2.5, source.direction)) ** 0.75
-    tone = 1 - light
-    paper = noise.cold_press()
-    lean = -0.9 + draw.uniform(-0.25, 0.25)
-    first = noise.strokes("first", lean + 0.2 * noise.smooth("lean", 30) / 3, 12, 0.7)
-    second = noise.strokes("second", lean + 0.55, 12, 0.7)
-    third = noise.strokes("third", source.angle, 8, 0.7)
+    smooth = lightness(kuwahara(source.rgb, 2.5, source.direction))
+    tone = 1 - smooth**0.75
+    hatching = diagonal(tone.shape, 1) + 0.25 * source.noise.cold_press()
     layers = [
-        0.85 * tone * smoothstep(-1.1, 1.1, 0.8 * first + 0.4 * paper + 2.6 * (tone - 0.35)),
-        0.6
-        * tone
-        * smoothstep(-1.1, 1.1, 0.8 * second + 0.4 * paper + 2.6 * (tone - 0.6))
-        * smoothstep(0.3, 0.45, tone),
-        0.5 * tone * smoothstep(-1.1, 1.1, 0.8 * third + 2.6 * (tone - 0.8)) * smoothstep(0.55, 0.7, tone),
-        0.85 * lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.2, 0.978, 40),
+        0.9 * tone * smoothstep(-1.2, 1.2, 0.75 * hatching + 2.4 * (tone - 0.4)),
+        0.5 * tone * smoothstep(0.5, 0.8, tone),
+        0.85 * lines(smooth, source.angle, 1.2, 0.978, 40),
     ]
     empty = np.prod([1 - np.clip(d, 0, 1) for d in layers], axis=0)
     ink = np.minimum(1 - empty, 0.93)
@@ -144,18 +129,16 @@ def coloured_pencil(source: Source, draw: np.random.Generator, paintings: dict[s
 
 @medium("charcoal drawing")
 def charcoal(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    noise = source.noise
-    light = local_contrast(lightness(source.simplified(4, 4)), 0.4) ** 0.72
+    simple = source.simplified(4, 4)
+    light = local_contrast(lightness(simple), 0.4) ** 0.72
     tone = 1 - light
-    grain = noise.cold_press() + 0.5 * noise.smooth("grain", 0.9) + 0.4 * noise.strokes("rub", -0.8, 6, 0.8)
-    grain = smoothstep(-1.3, 1.1, grain / grain.std() + 2.4 * (tone - 0.45))
-    density = 0.75 * grain * tone + 0.42 * np.sqrt(tone) * blur(tone, 3) + 0.5 * smoothstep(0.62, 0.9, tone) * grain
-    broken = lines(source.light, source.angle, 1.8, 0.965, 22) * smoothstep(-1.2, 0.4, noise.smooth("broken", 1.2))
-    ink = np.clip(1 - (1 - np.clip(density, 0, 0.97)) * (1 - 0.9 * broken), 0, 0.97)
+    grain = 0.7 * diagonal(tone.shape, 1) + 0.35 * source.noise.cold_press()  # the stick's side, rubbed over paper
+    grain = smoothstep(-1.3, 1.1, grain + 2.4 * (tone - 0.45))
+    density = 0.55 * grain * tone + 0.55 * np.sqrt(tone) * blur(tone, 3) + 0.5 * smoothstep(0.62, 0.9, tone)
+    outline = lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.8, 0.965, 22)
+    ink = np.clip(1 - (1 - np.clip(density, 0, 0.97)) * (1 - 0.9 * outline), 0, 0.97)
     out = mix(np.broadcast_to(colour(0.90, 0.875, 0.83), source.rgb.shape), colour(0.10, 0.095, 0.09), ink)
-    return mix(
-        out, colour(0.99, 0.985, 0.97), 0.75 * smoothstep(0.86, 0.97, light) * smoothstep(-1, 0.8, noise.cold_press())
-    )
+    return mix(out, colour(0.99, 0.985, 0.97), 0.75 * smoothstep(0.86, 0.97, light))
 
 
 @medium("ink wash painting (sumi-e)")
@@ -575,14 +558,13 @@ def noir(source: Source, draw: np.random.Generator, paintings: dict[str, list[Ar
     grey = mix(grey, grey * grey * (3 - 2 * grey), 0.7)
     rows, cols = grey.shape
     x, y = grid(grey.shape)
-    if draw.random() > 0.33:
-        slats = 0.5 + 0.5 * np.sin(2 * np.pi * (y + 0.16 * x) / 30 + draw.uniform(0, 6.28))
-        patch = smoothstep(0.0, 0.9, source.noise.smooth("window", 60))
-        grey = grey * (1 - 0.55 * smoothstep(0.35, 0.65, slats.astype(np.float32)) * patch)
+    blinds = smoothstep(-0.5, 0.5, np.cos(y * np.float32(2 * np.pi / TWO_CELLS)))  # a window's shadow on light walls
+    wall = smoothstep(0.35, 0.75, blur(grey, 8)) * (1 - smoothstep(2, 5, blur(source.detail, 4)))
+    grey = grey * (1 - 0.35 * blinds * wall)
     radius = np.hypot((x - cols / 2) / cols, (y - rows / 2) / rows)
-    grey = grey * (1 - 0.9 * np.clip(radius - 0.25, 0, 1))
+    grey = grey * (1 - 0.5 * np.clip(radius - 0.25, 0, 1))
     grey = grey + 0.35 * blur((smoothstep(0.7, 0.95, grey) * grey).astype(np.float32), 8)
-    grey = grey + 0.035 * source.noise.smooth("grain", 0.7)
+    grey = grey + 0.015 * source.noise.smooth("grain", 0.7)
     return np.repeat(np.clip(grey, 0, 1)[..., None], 3, -1)
 
 
@@ -597,12 +579,12 @@ def vintage(source: Source, draw: np.random.Generator, paintings: dict[str, list
     rows, cols = source.light.shape
     x, y = grid(source.light.shape)
     radius = np.hypot((x - cols / 2) / cols, (y - rows / 2) / rows)
-    out = out * (1 - 0.95 * radius**2)[..., None]
+    out = out * (1 - 0.6 * radius**2)[..., None]
     side = x / cols if draw.random() > 0.5 else 1 - x / cols
     leak = smoothstep(0.72, 1.05, side + 0.08 * source.noise.smooth("leak", 40))
     out = 1 - (1 - np.clip(out, 0, 1)) * (1 - leak[..., None] * colour(0.55, 0.25, 0.05))
     dust = smoothstep(3.1, 3.6, source.noise.smooth("dust", 1.1))
-    return mix(out * (1 + 0.045 * source.noise.smooth("grain", 0.8))[..., None], colour(0.95, 0.92, 0.85), 0.7 * dust)
+    return mix(out * (1 + 0.02 * source.noise.smooth("grain", 0.8))[..., None], colour(0.95, 0.92, 0.85), 0.7 * dust)
 
 
 IRON = np.array(

@@ -66,11 +66,8 @@ def gouache(source: Source, draw: np.random.Generator, paintings: Paintings) -> 
         )
     ):
         out, height = paint(out, height, flat, source.angle, source.detail, brush, source.noise, f"gouache{i}")
-    out = mix(out, flat, 0.35)
-    streak = smoothstep(1.0, 2.0, source.noise.strokes("chalky", source.angle, 12, 0.9))
-    out = mix(out, np.clip(out + 0.10, 0, 1), 0.8 * streak)
-    paper = source.noise.cold_press()
-    return relief(out * 0.93 + 0.045, blur(height, 0.8) / 255 * 2 + 0.3 * paper, 0.07, 0.0)
+    out = mix(out, flat, 0.5)
+    return relief(out * 0.93 + 0.045, blur(height, 0.8) / 255 * 2, 0.07, 0.0)
 
 
 @medium("chalk pastel drawing")
