@@ -230,9 +230,7 @@ FEATURES: dict[str, Feature] = {
     ),
     "faded vintage photograph": Feature("no black, yellowed", ((no_black, 20), (warm, 8), (grey, -33))),
     "film noir": Feature("grey and dark", ((grey, -6), (dark, -80))),
-    "art deco poster": Feature(
-        "ten inks, dark outlines", ((partial(near_palette, palette=DECO), 0.38), (dark_lines, 0.045))
-    ),
+    "art deco poster": Feature("ten inks", ((partial(near_palette, palette=DECO), 0.38),)),
     "thermal camera image": Feature("the iron palette", ((partial(near_palette, palette=IRON_RAMP, reach=18), 0.85),)),
     "gold-leaf decorative painting (Klimt)": Feature(
         "gold leaf", ((partial(hue_share, low=60, high=100, least=25), 0.2),)

@@ -103,14 +103,13 @@ def make_plan(ready: Ready) -> Plan:
     whole = min(cut.size, frames)
 
     # The fewest steps of which one is made, and a whole round of full and reused ones more: with strength 0.5 twice as
-    # many.
-    share = getattr(ready.method, "strength", 1.0)
+    # many. Where the strength leaves none at all, these are tried.
+    share, steps = getattr(ready.method, "strength", 1.0), ready.method.num_inference_steps
     round_ = max(ready.job.profile.cache_every, _clip_interval(ready.method))
-    few, more = (math.ceil(made / share) if share else made for made in (1, 1 + round_))
+    few, more = (math.ceil(made / share) if int(steps * share) else steps for made in (1, 1 + round_))
     first = _trial(ready, 1, few).seconds  # warms up, too
     tried = whole if first * whole < TRIAL_SECONDS else 1
     once, twice = _trial(ready, tried, few), _trial(ready, tried, more)
-    steps = ready.method.num_inference_steps
     left = (int(steps * share) - int(few * share)) / max(1, int(more * share) - int(few * share))
 
     def grown(small: float, large: float) -> float:

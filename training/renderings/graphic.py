@@ -8,7 +8,6 @@ from training.renderings.blocks import (
     Array,
     Source,
     blur,
-    cell_means,
     cells,
     grid,
     kuwahara,
@@ -109,27 +108,20 @@ def art_deco(source: Source, draw: np.random.Generator, paintings: Paintings) ->
     image = with_chroma(source.simplified(6, 6, 5), 1.5)
     lab = to_lab(image)
     inks = to_lab(DECO[None])[0]
-    label = smooth_labels(lab, inks, 3.2)
-    flat = blur((0.8 * inks + 0.2 * cell_means(lab, label, len(inks))).astype(np.float32)[label], 0.6)
-    airbrush = np.clip(0.75 * (blur(lab[..., 0], 3) - blur(flat[..., 0], 3)), -24, 24)
-    x, y = grid(label.shape)
+    distance = ((lab[:, :, None] - inks) ** 2).sum(-1)
+    weight = np.exp(-(distance - distance.min(-1, keepdims=True)) / 120)
+    weight /= weight.sum(-1, keepdims=True)
+    flat = mix(lab, (weight[..., None] * inks).sum(2).astype(np.float32), 0.85)
+    x, y = grid(source.light.shape)
     folded = np.abs(x % TWO_CELLS - TWO_CELLS / 2)  # chevrons: diagonals that turn back, two cells apart
     chevrons = np.tanh(2 * np.cos((y + folded) * np.float32(2 * np.pi / TWO_CELLS)))
     calm = 1 - smoothstep(2, 5, blur(source.detail, 4))
-    flat[..., 0] += airbrush + 5.5 * chevrons * calm * (1 - skin(source.lab))
+    flat[..., 0] += 5.5 * chevrons * calm * (1 - skin(source.lab))
     out = to_rgb(flat)
-    border = np.zeros(label.shape, np.float32)
-    for oy, ox in ((0, 1), (1, 0)):
-        other = np.roll(label, (-oy, -ox), (0, 1))
-        step = np.linalg.norm(inks[label] - inks[other], axis=-1)
-        border = np.maximum(border, ((other != label) & (step > 22)).astype(np.float32))
-    border[-1], border[:, -1] = 0, 0
-    away = cv2.distanceTransform((border == 0).astype(np.uint8), cv2.DIST_L2, 5)
-    gold = smoothstep(1.6, 2.2, away) * (1 - smoothstep(4.2, 5.0, away))
-    out = mix(out, colour(0.90, 0.74, 0.40), 0.75 * gold)
-    out = mix(out, colour(0.10, 0.10, 0.16), 1 - smoothstep(1.2, 2.1, away))
-    ink = lines(lightness(image), source.angle, 1.5, 0.968, 40)
-    return mix(out, colour(0.10, 0.10, 0.16), 0.6 * ink)
+    contours = lines(lightness(image), source.angle, 2.2, 0.968, 40)
+    gold = np.clip(2 * blur(contours, 3) - contours, 0, 1)  # beside the ink
+    out = mix(out, colour(0.90, 0.74, 0.40), 0.6 * gold)
+    return mix(out, colour(0.10, 0.10, 0.16), 0.95 * contours)
 
 
 @medium("gold-leaf decorative painting (Klimt)")
