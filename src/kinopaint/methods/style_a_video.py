@@ -7,7 +7,7 @@ that is what makes the method chained, each window carrying one frame on to the 
 names and open questions are settled as `docs/methods/style-a-video.md` says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -476,7 +476,7 @@ class StyleAVideo:
             fitted = linear_decoder(clean, frames)
             return fitted, fitted(clean, slice(None))
         assert parts.image_encoder is not None
-        decode = parts.autoencoder.decode
+        decode: Callable[[Tensor], Tensor] = parts.autoencoder.decode
         if self.clip_decoder == "reduced":
             decode = reduced_decoder(decode, parts.image_encoder.size // parts.autoencoder.factor)
         elif parts.small_autoencoder is not None and self.clip_decoder != "model":
