@@ -21,6 +21,7 @@ MASTERED = (
     "oil painting",
     "impasto (palette knife)",
     "wax crayon drawing",
+    "watercolor painting",
     "charcoal drawing",
     "chalk pastel drawing",
     "pencil sketch",
@@ -39,7 +40,9 @@ MASTERED = (
     "chalkboard drawing",
     "blueprint",
     "neon (cyberpunk)",
+    "faded vintage photograph",
     "film noir",
+    "art deco poster",
     "thermal camera image",
 )
 
