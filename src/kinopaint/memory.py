@@ -76,9 +76,9 @@ def footprint(
         def there_and_back() -> None:
             latents = coder.scaled(coder.encode(frame))
             with torch.set_grad_enabled(through_decoder):
-                shown = coder.decode(latents.requires_grad_(through_decoder))
+                picture = coder.decode(latents.requires_grad_(through_decoder))
                 if through_decoder:
-                    torch.autograd.grad(shown.sum(), latents)
+                    torch.autograd.grad(picture.sum(), latents)
 
         return _cost(there_and_back, parts.device)
 
