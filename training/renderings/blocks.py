@@ -303,6 +303,14 @@ def paint(
     return canvas.astype(np.float32) / 255, ridge.astype(np.float32)
 
 
+def soft_inks(lab: Array, inks: Array, reach: float) -> Array:
+    """Each colour as a mixture of the nearest of `inks` [n, 3], all in Lab; `reach` is the square of a distance."""
+    distance = ((lab[:, :, None] - inks) ** 2).sum(-1)
+    weight = np.exp(-(distance - distance.min(-1, keepdims=True)) / reach)
+    weight /= weight.sum(-1, keepdims=True)
+    return (weight[..., None] * inks).sum(2).astype(np.float32)
+
+
 def smooth_labels(lab: Array, palette: Array, sigma: float) -> tuple[Array, Array]:
     """Nearest palette entry with smooth outlines: (label map, index into palette)."""
     distance = ((lab[:, :, None, :] - palette[None, None]) ** 2 * np.array([1.0, 1.6, 1.6], np.float32)).sum(-1)

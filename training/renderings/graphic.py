@@ -17,6 +17,7 @@ from training.renderings.blocks import (
     skin,
     smooth_labels,
     smoothstep,
+    soft_inks,
     structure,
     to_lab,
     to_rgb,
@@ -107,11 +108,7 @@ DECO = np.array(
 def art_deco(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
     image = with_chroma(source.simplified(6, 6, 5), 1.5)
     lab = to_lab(image)
-    inks = to_lab(DECO[None])[0]
-    distance = ((lab[:, :, None] - inks) ** 2).sum(-1)
-    weight = np.exp(-(distance - distance.min(-1, keepdims=True)) / 120)
-    weight /= weight.sum(-1, keepdims=True)
-    flat = mix(lab, (weight[..., None] * inks).sum(2).astype(np.float32), 0.85)
+    flat = mix(lab, soft_inks(lab, to_lab(DECO[None])[0], 120), 0.85)
     x, y = grid(source.light.shape)
     folded = np.abs(x % TWO_CELLS - TWO_CELLS / 2)  # chevrons: diagonals that turn back, two cells apart
     chevrons = np.tanh(2 * np.cos((y + folded) * np.float32(2 * np.pi / TWO_CELLS)))

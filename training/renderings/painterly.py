@@ -21,6 +21,7 @@ from training.renderings.blocks import (
     relief,
     sample,
     smoothstep,
+    soft_inks,
     structure,
     to_lab,
     to_rgb,
@@ -90,11 +91,7 @@ def wax_crayon(source: Source, draw: np.random.Generator, paintings: Paintings) 
     lab = to_lab(source.simplified(5, 5))
     lab[..., 0] = 26 + 0.70 * lab[..., 0]
     lab[..., 1:] *= 2.6
-    box = to_lab(CRAYONS[None])[0]
-    distance = ((lab[:, :, None] - box) ** 2).sum(-1)
-    weight = np.exp(-(distance - distance.min(-1, keepdims=True)) / 160)
-    weight /= weight.sum(-1, keepdims=True)
-    pigment = to_rgb(mix(lab, (weight[..., None] * box).sum(2).astype(np.float32), 0.7))
+    pigment = to_rgb(mix(lab, soft_inks(lab, to_lab(CRAYONS[None])[0], 160), 0.7))
     tone = 1 - source.light
     paper = noise.cold_press()
     out = np.broadcast_to(colour(0.985, 0.98, 0.96), pigment.shape)
