@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from training.renderings.blocks import DIAGONAL, TWO_CELLS, Array, to_lab
-from training.renderings.graphic import DECO
+from training.renderings.graphic import DECO, PAPERS
 from training.renderings.media import IRON, PIGMENTS
 
 Measure = Callable[[Array], float]
@@ -186,22 +186,22 @@ RISING, FALLING = (partial(hatched, degrees=(angle,), periods=NEAR_DIAGONAL) for
 LEVEL = partial(hatched, degrees=(0,), periods=(12, 20))
 FEATURES: dict[str, Feature] = {
     "oil painting": Feature("bristles along the diagonals of the forms", ((CROSSED, 0.15), (repeats, 0.2))),
-    "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.9),)),
+    "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.0),)),
     "watercolor painting": Feature("paper shines through, nothing is black", ((paper, 0.03), (no_black, 17))),
     "gouache painting": Feature("flat matte areas without black", ((flat, 0.34), (no_black, 20))),
     "chalk pastel drawing": Feature("strokes at 45 degrees on toned paper", ((FALLING, 0.5),)),
     "wax crayon drawing": Feature("broad level scribble, 16 px apart", ((LEVEL, 0.2), (repeats, 0.15))),
     "pencil sketch": Feature("grey lines and hatching", ((grey, -4), (dark_lines, 0.02), (repeats, 0.15))),
-    "coloured pencil drawing": Feature("hatching at 45 degrees with paper between", ((RISING, 0.4), (texture, 3.5))),
+    "coloured pencil drawing": Feature("hatching at 45 degrees with paper between", ((RISING, 0.4), (texture, 1.0))),
     "charcoal drawing": Feature("rubbed and smudged tone without colour", ((grey, -10), (repeats, 0.11))),
     "ink wash painting (sumi-e)": Feature("grey washes with brush lines", ((grey, -8), (strokes, 0.5), (paper, 0.02))),
     "pen and ink drawing with cross-hatching": Feature(
-        "crossed lines at 45 degrees", ((CROSSED, 0.3), (two_tone, 0.6))
+        "crossed lines at 45 degrees", ((CROSSED, 0.3), (two_tone, 0.5), (grey, -8))
     ),
     "copper engraving": Feature(
-        "parallel lines that swell with the tone", ((CROSSED, 0.38), (dark_lines, 0.055), (light_lines, 0.055))
+        "parallel lines that swell with the tone", ((CROSSED, 0.38), (dark_lines, 0.055), (light_lines, 0.025))
     ),
-    "woodcut (linocut)": Feature("black and paper, parallel cuts", ((two_tone, 0.8), (repeats, 0.15))),
+    "woodcut (linocut)": Feature("black and paper, parallel cuts", ((two_tone, 0.65), (repeats, 0.12))),
     "ukiyo-e woodblock print": Feature(
         "a dozen pigments", ((partial(near_palette, palette=PIGMENTS), 0.42), (strokes, 0.56))
     ),
@@ -215,13 +215,15 @@ FEATURES: dict[str, Feature] = {
     ),
     "cubist painting": Feature("planes with straight shaded cuts", ((strokes, 0.6), (texture, 2.0), (busy, -0.26))),
     "expressionist painting": Feature("wild colour in bold strokes", ((chroma, 19), (broken, 4.2), (strokes, 0.55))),
-    "mosaic of tiles": Feature("dark joints between small tiles", ((partial(dark_lines, width=5, depth=12), 0.15),)),
-    "stained glass window": Feature("black lead lines", ((partial(dark_lines, width=9, depth=20), 0.14),)),
+    "mosaic of tiles": Feature("square tiles on a corner, 11 px apart", ((repeats, 0.3), (CROSSED, 0.3))),
+    "stained glass window": Feature(
+        "black lead lines", ((partial(dark_lines, width=9, depth=20), 0.08), (CROSSED, 0.3))
+    ),
     "pixel art": Feature("squares of 8 px", ((blocks, 0.3),)),
     "low-poly render": Feature("flat facets on a lattice of 16 px", ((flat, 0.35), (repeats, 0.2))),
-    "paper cut-out": Feature("few papers, with fibres", ((few_colours, 0.92), (texture, 1.1))),
+    "paper cut-out": Feature("a few papers", ((partial(near_palette, palette=PAPERS, reach=8), 0.6),)),
     "cross-stitch embroidery": Feature("a cross in every cell of 12 px", ((partial(repeats, period=12), 0.2),)),
-    "chalkboard drawing": Feature("light chalk strokes on a dark board", ((light_lines, 0.045), (grey, -14))),
+    "chalkboard drawing": Feature("hatched chalk, its sticks pale", ((CROSSED, 0.3), (repeats, 0.12), (grey, -14))),
     "blueprint": Feature(
         "Prussian blue with a grid", ((partial(hue_share, low=255, high=300, least=20), 0.7), (repeats, 0.095))
     ),

@@ -99,7 +99,7 @@ class Scenes(Triples):
     def _scene(self, shards: Shards) -> tuple[Tensor, Tensor, Place]:
         style = self.styles[int(self.rng.choice(len(self.styles), p=self.weights))]
         photo, rendering = self.pairs[style][int(self.rng.integers(len(self.pairs[style])))]
-        y, x = (2 * int(self.rng.integers((side - CROP) // 2 + 1)) for side in rendering.shape[1:])
+        y, x = self.place(style[0], rendering, CROP, CROP)
         states = self.words.states[style, ""]
         place = shards.names[id(rendering)], y, x
         return photo[:, y : y + CROP, x : x + CROP], states[int(self.rng.integers(len(states)))], place

@@ -72,6 +72,13 @@ HARD = {
     "impasto (palette knife)",
     "impressionist painting",
 }
+# cells with which the pattern repeats; those of other media repeat with two
+LATTICE = {
+    "cubist painting": 8,
+    "stained glass window": 4,
+    "gold-leaf decorative painting (Klimt)": 4,
+    "cross-stitch embroidery": 3,
+}
 STRENGTH = {"": 1.0, "slightly": 0.5, "strongly": 1.25}  # share of the way from photograph to rendering
 STRENGTH_SHARE = 0.07  # of the samples of a medium or mood alone, for each word of strength
 FIRST_LEVEL, FIRST_SHARE = 950, 0.12  # timesteps where sampling starts, and the share of samples from there alone
@@ -196,6 +203,13 @@ class Triples:
         weight = 1.6 if medium in HARD else 0.6 if medium in EASY else 1.0
         return weight * max(focus.get(style or "", 1.0) for style in (medium, mood))
 
+    def place(self, medium: str | None, rendering: torch.Tensor, height: int, width: int) -> tuple[int, int]:
+        """First cell down and across of a crop, on the lattice of the medium's pattern: phases are whole pictures'."""
+        lattice = LATTICE.get(medium or "", 2)
+        _, rows, columns = rendering.shape
+        y, x = (lattice * int(self.rng.integers((a - b) // lattice + 1)) for a, b in ((rows, height), (columns, width)))
+        return y, x
+
     def batch(
         self, count: int, height: int, width: int, identity: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -213,11 +227,7 @@ class Triples:
                 if not (style[0] and style[1]) and draw < STRENGTH_SHARE * len(STRENGTHS):
                     strength = list(STRENGTHS)[int(draw / STRENGTH_SHARE)]
             states = self.words.states[style, strength]
-            # patterns repeat with two cells: crops on that lattice show them at the phase they have in whole pictures
-            y, x = (
-                2 * int(self.rng.integers((a - b) // 2 + 1))
-                for a, b in ((rendering.shape[1], height), (rendering.shape[2], width))
-            )
+            y, x = self.place(style[0], rendering, height, width)
             crop = (slice(None), slice(y, y + height), slice(x, x + width))
             source[i] = photo[crop]
             target[i] = photo[crop] + STRENGTH[strength] * (rendering[crop] - photo[crop])
@@ -316,7 +326,9 @@ def main() -> None:
         else:
             height, width = ((32, 32), (24, 36), (36, 24), (16, 32), (36, 36))[step % 5]
             count = max(args.batch * 256 // (height * width), 4)
-        source, target, text = data.batch(count, height, width, identity=0.5 if seen < 10_000 else 0.06)
+        source, target, text = data.batch(
+            count, height, width, identity=0.5 if seen < 10_000 and not args.init else 0.06
+        )
         u = torch.rand(count)
         t = (u**args.lean * 1000).long().clamp(0, 999)
         t = torch.where(torch.rand(count) < FIRST_SHARE, torch.randint(FIRST_LEVEL, 1000, (count,)), t)

@@ -13,6 +13,7 @@ from training.train_autoencoder import CHANNELS
 from training.train_unet import (
     FIRST_LEVEL,
     IDENTITY_STYLE,
+    LATTICE,
     STRENGTH,
     Triples,
     cache_latents,
@@ -51,6 +52,14 @@ def test_strength_words_scale_the_target(samples):
             torch.testing.assert_close(chosen.unique(), torch.tensor([0.0 if style == 99 else share]))
     shares = {round(share, 2) for style, share in text[:, 0].tolist() if 0 <= style < 99}
     assert shares == {0.5, 1.0, 1.25}
+
+
+def test_crops_start_on_the_lattice_of_the_pattern(samples):
+    rendering = torch.zeros(CHANNELS, 40, 33)
+    for medium, lattice in (*LATTICE.items(), ("oil painting", 2), (None, 2)):
+        places = [samples.place(medium, rendering, 16, 16) for _ in range(300)]
+        assert {y for y, _ in places} == set(range(0, 25, lattice))
+        assert {x for _, x in places} == set(range(0, 18, lattice))
 
 
 def test_every_kind_of_style_is_drawn_by_its_share(samples):

@@ -1,4 +1,4 @@
-"""Building blocks of the procedural renderings: direction fields, smoothing, lines, strokes, cells, papers.
+"""Building blocks of the procedural renderings: direction fields, smoothing, lines, strokes, facets, papers.
 
 Pictures are float32 RGB in [0, 1], lengths are pixels of a picture whose shorter side is about 256, `L` is
 lightness / 100. Every function is pure: randomness comes from a generator that is seeded once per picture,
@@ -196,10 +196,6 @@ class Noise:
         paper = 0.6 * self.smooth("paper-a", 1.6) + 0.4 * self.smooth("paper-b", 0.8)
         return paper / paper.std()
 
-    def laid(self) -> Array:
-        y = np.arange(self.shape[0], dtype=np.float32)[:, None]
-        return (np.sin(2 * np.pi * y / 3) + 0.5 * self.smooth("laid", 1.0)).astype(np.float32)
-
     def displacement(self, name: str, amount: float, scale: float = 12.0) -> tuple[Array, Array]:
         return amount * self.smooth(name + "x", scale) / 2, amount * self.smooth(name + "y", scale) / 2
 
@@ -234,8 +230,6 @@ class Pass:
     tolerance: float = 0.15
     segments: int = 5
     only_detail: tuple[float, float] | None = None
-    taper: bool = True
-    complement: float = 0.0
     regular: bool = False
 
 
@@ -283,8 +277,6 @@ def paint(
     shade = colour.copy()
     shade[:, 0] += stroke.jitter[0] * (2 * jitter[:, 3] - 1)
     shade[:, 1:] += stroke.jitter[1] * (2 * jitter[:, 4:6] - 1)
-    if stroke.complement:
-        shade[:, 1:] *= np.where(jitter[:, 9:10] < stroke.complement, np.float32(-0.6), np.float32(1))
     rgb = (to_rgb(shade[None])[0] * 255).astype(np.int32)
     widths = np.maximum(np.round(stroke.width * size), 0).astype(np.int32)
     order = np.argsort(colour[:, 0] if stroke.regular else jitter[:, 6], kind="stable")
@@ -303,6 +295,12 @@ def paint(
     return canvas.astype(np.float32) / 255, ridge.astype(np.float32)
 
 
+def streaked(rgb: Array, height: Array, angle: Array, change: tuple[float, float, float]) -> Array:
+    """Change the shade (L, a, b) from the valleys between the strokes of `height` to their ridges."""
+    ridges = along(blur(height, 0.6) - blur(height, 5), angle, 5)
+    return to_rgb(to_lab(rgb) + np.clip(ridges / 22, -1, 1)[..., None] * np.array(change, np.float32))
+
+
 def soft_inks(lab: Array, inks: Array, reach: float) -> Array:
     """Each colour as a mixture of the nearest of `inks` [n, 3], all in Lab; `reach` is the square of a distance."""
     distance = ((lab[:, :, None] - inks) ** 2).sum(-1)
@@ -317,75 +315,6 @@ def smooth_labels(lab: Array, palette: Array, sigma: float) -> tuple[Array, Arra
     distance = np.sqrt(distance)
     channels = [blur(np.ascontiguousarray(distance[..., i]), sigma) for i in range(len(palette))]
     return np.argmin(np.stack(channels, -1), -1)
-
-
-@dataclass(frozen=True)
-class Cells:
-    index: Array  # lattice index of the nearest seed
-    first: Array  # distance to it, in pixels
-    second: Array  # distance to the next seed
-    seeds: Array  # [n, 2] positions x, y
-
-
-def cells(
-    shape: tuple[int, int],
-    size: float,
-    jitter: float,
-    noise: Noise,
-    name: str,
-    angle: Array | None = None,
-    lab: Array | None = None,
-    lloyd: int = 0,
-) -> Cells:
-    """Jittered lattice cells: Voronoi, square along `angle`, or aware of colour in `lab`."""
-    rows, cols = shape
-    ny, nx = int(np.ceil(rows / size)) + 2, int(np.ceil(cols / size)) + 2
-    table = noise.generator(name).random((260, 260, 2), dtype=np.float32)[:ny, :nx]
-    gy, gx = np.mgrid[:ny, :nx].astype(np.float32)
-    sx = (gx - 0.5 + jitter * (2 * table[..., 0] - 1) * 0.5) * np.float32(size)
-    sy = (gy - 0.5 + jitter * (2 * table[..., 1] - 1) * 0.5) * np.float32(size)
-    x, y = grid(shape)
-    cx = np.clip(np.round(x / size + 0.5), 0, nx - 1).astype(np.int32)
-    cy = np.clip(np.round(y / size + 0.5), 0, ny - 1).astype(np.int32)
-    colours = None
-    for round_ in range(lloyd + 1):
-        ix = np.clip(sx, 0, cols - 1).astype(np.int32)
-        iy = np.clip(sy, 0, rows - 1).astype(np.int32)
-        if lab is not None:
-            colours = lab[iy, ix] if colours is None else colours
-        turn = angle[iy, ix] if angle is not None else None
-        first = np.full(shape, 1e9, np.float32)
-        second = np.full(shape, 1e9, np.float32)
-        index = np.zeros(shape, np.int32)
-        for oy in (-1, 0, 1):
-            for ox in (-1, 0, 1):
-                jx, jy = np.clip(cx + ox, 0, nx - 1), np.clip(cy + oy, 0, ny - 1)
-                # clipped duplicates at the border must not count as a second neighbour
-                valid = (cx + ox == jx) & (cy + oy == jy)
-                dx, dy = x - sx[jy, jx], y - sy[jy, jx]
-                if turn is not None:
-                    c, s = np.cos(turn[jy, jx]), np.sin(turn[jy, jx])
-                    u, v = np.abs(c * dx + s * dy), np.abs(-s * dx + c * dy)
-                    distance = np.maximum(u, v) + 0.15 * np.minimum(u, v)
-                else:
-                    distance = np.sqrt(dx * dx + dy * dy)
-                if lab is not None:
-                    away = ((lab - colours[jy, jx]) ** 2).sum(-1) / 17.0**2
-                    distance = np.sqrt(distance**2 + size * size * np.minimum(away, 3.0))
-                distance = np.where(valid, distance, 1e9).astype(np.float32)
-                nearer = distance < first
-                second = np.where(nearer, first, np.minimum(second, distance))
-                index = np.where(nearer, jy * nx + jx, index)
-                first = np.where(nearer, distance, first)
-        if round_ < lloyd:
-            count = np.bincount(index.ravel(), minlength=nx * ny).reshape(ny, nx)
-            mean_x = np.bincount(index.ravel(), x.ravel(), nx * ny).reshape(ny, nx) / np.maximum(count, 1)
-            mean_y = np.bincount(index.ravel(), y.ravel(), nx * ny).reshape(ny, nx) / np.maximum(count, 1)
-            sx = np.where(count > 0, mean_x, sx).astype(np.float32)
-            sy = np.where(count > 0, mean_y, sy).astype(np.float32)
-            if lab is not None:
-                colours = cell_means(lab, index, nx * ny).reshape(ny, nx, 3)
-    return Cells(index, first, second, np.stack([sx.ravel(), sy.ravel()], -1))
 
 
 def cell_means(image: Array, index: Array, count: int) -> Array:

@@ -8,14 +8,13 @@ from training.renderings.blocks import (
     Array,
     Source,
     blur,
-    cells,
     grid,
     kuwahara,
     lightness,
     lines,
     relief,
+    sample,
     skin,
-    smooth_labels,
     smoothstep,
     soft_inks,
     structure,
@@ -37,30 +36,32 @@ def low_poly(source: Source, draw: np.random.Generator, paintings: Paintings) ->
     return to_rgb(lab)
 
 
+PAPERS = np.array(
+    [
+        (0.96, 0.95, 0.92), (0.78, 0.78, 0.76), (0.50, 0.50, 0.50), (0.13, 0.13, 0.15), (0.85, 0.20, 0.18),
+        (0.45, 0.12, 0.14), (0.93, 0.52, 0.16), (0.97, 0.80, 0.20), (0.60, 0.74, 0.25), (0.16, 0.42, 0.22),
+        (0.16, 0.55, 0.56), (0.55, 0.76, 0.90), (0.15, 0.38, 0.75), (0.10, 0.16, 0.36), (0.48, 0.26, 0.56),
+        (0.94, 0.62, 0.68), (0.88, 0.70, 0.54), (0.56, 0.36, 0.22), (0.30, 0.20, 0.14),
+    ],
+    np.float32,
+)  # fmt: skip
+
+
 @medium("paper cut-out")
 def paper_cutout(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    noise = source.noise
-    lab = to_lab(with_chroma(source.simplified(6, 6), 1.75))
-    small = cv2.resize(lab, (64, 64), interpolation=cv2.INTER_AREA).reshape(-1, 3)
-    cv2.setRNGSeed(int(draw.integers(1 << 30)))
-    _, _, sheets = cv2.kmeans(small, 9, None, (cv2.TERM_CRITERIA_MAX_ITER, 15, 0), 1, cv2.KMEANS_PP_CENTERS)
-    kept: list[Array] = []
-    for sheet in sheets[np.argsort(-sheets[:, 0])]:  # from light to dark; nearly equal papers would lie as crumbs
-        if all(np.linalg.norm(sheet - other) > 13 for other in kept):
-            kept.append(sheet)
-    palette = np.stack(kept)
-    label = smooth_labels(lab, palette, 2.4)
-    out = np.broadcast_to(to_rgb(palette[None, :1])[0, 0], source.rgb.shape).astype(np.float32)
-    for i in range(1, len(palette)):
-        layer = smoothstep(0.4, 0.6, blur((label >= i).astype(np.float32), 0.8))
-        drop = blur(np.roll(layer, (3, 3), (0, 1)), 2.2) * (1 - layer)
-        ambient = blur(layer, 5) * (1 - layer)
-        out = out * (1 - 0.5 * drop - 0.18 * ambient)[..., None]
-        edge = np.clip(layer - np.roll(layer, (1, 1), (0, 1)), 0, 1)
-        paper = to_rgb(palette[None, i : i + 1])[0, 0] * (1 + 0.045 * noise.smooth(f"fibre{i}", 1.1))[..., None]
-        out = mix(out, np.clip(paper, 0, 1), layer)
-        out = mix(out, np.clip(out + 0.22, 0, 1), 0.8 * edge)
-    return out
+    lab = blur(to_lab(with_chroma(source.simplified(6, 6), 1.6)), 1.0)
+    sheets = mix(lab, soft_inks(lab, to_lab(PAPERS[None])[0], 12), 0.92)
+    x, y = grid(source.light.shape)
+    above = 1 - sheets[..., 0] / 100  # dark papers lie over light ones
+
+    def step(reach: float) -> Array:
+        """How far the sheet `reach` px up and left lies above that of the pixel."""
+        return np.clip(sample(above, x - reach, y - reach) - above, -1, 1)
+
+    drop = blur(smoothstep(0.04, 0.3, step(4)), 1.5)
+    out = to_rgb(sheets) * (1 - 0.6 * drop - 0.3 * blur(smoothstep(0.04, 0.3, step(8)), 4))[..., None]
+    edge = smoothstep(0.06, 0.3, -step(2.5))  # the white core of the paper where it is cut
+    return mix(out, colour(0.97, 0.96, 0.94), 0.8 * blur(edge, 0.6))
 
 
 @medium("cross-stitch embroidery")
@@ -70,11 +71,7 @@ def cross_stitch(source: Source, draw: np.random.Generator, paintings: Paintings
     h, w = -(-rows // size), -(-cols // size)
     image = with_chroma(kuwahara(source.rgb, 2.5, source.direction), 1.75)
     padded = cv2.copyMakeBorder(image, 0, h * size - rows, 0, w * size - cols, cv2.BORDER_REPLICATE)
-    lab = to_lab(cv2.resize(padded, (w, h), interpolation=cv2.INTER_AREA))
-    flat = np.ascontiguousarray(lab.reshape(-1, 3))
-    cv2.setRNGSeed(int(draw.integers(1 << 30)))
-    _, label, threads = cv2.kmeans(flat, 26, None, (cv2.TERM_CRITERIA_MAX_ITER, 12, 0), 1, cv2.KMEANS_PP_CENTERS)
-    stitch = to_rgb(threads[label.ravel()].reshape(h, w, 3))
+    stitch = cv2.resize(padded, (w, h), interpolation=cv2.INTER_AREA)
     # one cross, drawn large and reduced: two round threads, the upper one brighter
     u, v = np.meshgrid(np.arange(size * fine), np.arange(size * fine))
     u, v = (u + 0.5) / (size * fine) - 0.5, (v + 0.5) / (size * fine) - 0.5
@@ -87,12 +84,10 @@ def cross_stitch(source: Source, draw: np.random.Generator, paintings: Paintings
     cover, shade = (
         cv2.resize(a.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) for a in (cover, shade * cover)
     )
-    tile = (h, w)
-    jitter = 1 + 0.06 * (2 * source.noise.generator("tension").random((260, 260)).astype(np.float32)[:h, :w] - 1)
-    coloured = np.kron(stitch * jitter[..., None], np.ones((size, size, 1), np.float32))
-    linen = colour(0.67, 0.64, 0.58) * (1 + 0.05 * source.noise.cold_press())[..., None]
-    cover, shade = np.tile(cover, tile)[:rows, :cols], np.tile(shade, tile)[:rows, :cols]
-    return np.clip(coloured[:rows, :cols] * shade[..., None] + linen * 0.62 * (1 - cover)[..., None], 0, 1)
+    coloured = np.kron(stitch, np.ones((size, size, 1), np.float32))
+    cover, shade = (np.tile(a, (h, w))[:rows, :cols] for a in (cover, shade))
+    linen = 0.62 * colour(0.67, 0.64, 0.58)
+    return np.clip(coloured[:rows, :cols] * shade[..., None] + linen * (1 - cover)[..., None], 0, 1)
 
 
 DECO = np.array(
@@ -123,34 +118,24 @@ def art_deco(source: Source, draw: np.random.Generator, paintings: Paintings) ->
 
 @medium("gold-leaf decorative painting (Klimt)")
 def klimt(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    noise = source.noise
-    face = skin(source.lab)
     calm = 1 - smoothstep(1.8, 5, blur(source.detail, 5))
-    calm = smoothstep(0.25, 0.7, blur(np.clip(calm - face, 0, 1), 4))
-    foil = np.clip(source.light + 0.06 * noise.turbulence("foil"), 0, 1)
+    calm = smoothstep(0.25, 0.7, blur(np.clip(calm - skin(source.lab), 0, 1), 4))
     ramp = np.array([(0.22, 0.13, 0.06), (0.50, 0.33, 0.12), (0.83, 0.63, 0.22), (0.97, 0.87, 0.55)], np.float32)
-    gold = np.stack([np.interp(foil, (0, 0.3, 0.7, 1), ramp[:, c]) for c in range(3)], -1).astype(np.float32)
-    size = 26.0
-    lattice = cells(source.light.shape, size, 0.5, noise, "motifs")
-    table = noise.generator("kinds").random((len(lattice.seeds), 4)).astype(np.float32)
-    kind, turn, tint = table[lattice.index, 0], table[lattice.index, 1], table[lattice.index, 2]
+    foil = np.stack([np.interp(source.light, (0, 0.3, 0.7, 1), ramp[:, c]) for c in range(3)], -1).astype(np.float32)
+    # spirals and rings by turns, in squares that stand on a corner and repeat with four cells
     x, y = grid(source.light.shape)
-    dx, dy = x - lattice.seeds[lattice.index, 0], y - lattice.seeds[lattice.index, 1]
+    size = 2 * TWO_CELLS
+    p, q = np.floor((x + y) / size), np.floor((x - y) / size)
+    dx, dy = x - size / 2 * (p + q + 1), y - size / 2 * (p - q)
     radius, polar = np.hypot(dx, dy), np.arctan2(dy, dx)
-    inside = 1 - smoothstep(0.40 * size, 0.46 * size, radius)
-    spiral = smoothstep(0.1, 0.6, np.cos(2 * np.pi * radius / 6.5 - polar - 6.28 * turn)) * inside
-    rings = smoothstep(0.1, 0.6, np.cos(2 * np.pi * radius / 7.5)) * inside
-    check = ((np.floor(dx / 5.5) + np.floor(dy / 5.5)) % 2) * inside
-    motif = np.where(kind < 0.5, spiral, np.where(kind < 0.8, check, rings)).astype(np.float32)
-    dyes = np.array([(0.25, 0.14, 0.06), (0.08, 0.08, 0.09), (0.62, 0.16, 0.12), (0.12, 0.32, 0.42)], np.float32)
-    dye = dyes[np.where(kind < 0.5, 0, 1 + (tint * 2.99).astype(np.int32))]
-    leaf = mix(gold, dye, 0.75 * blur(motif, 0.6))
-    leaf = relief(leaf, 1.6 * blur(motif, 0.8) + 0.25 * noise.smooth("hammer", 2.5), 0.5, 0.2)
+    spirals = (p + q) % 2 == 0
+    waves = np.cos(2 * np.pi * radius / 8 - np.where(spirals, polar, 0))
+    motif = blur((smoothstep(-0.3, 0.6, waves) * smoothstep(11.5, 9.5, radius)).astype(np.float32), 0.6)
+    dye = np.where(spirals[..., None], colour(0.25, 0.14, 0.06), colour(0.10, 0.26, 0.34))
+    leaf = relief(mix(foil, dye, 0.7 * motif), 1.4 * motif, 0.4, 0.15)
     body = adjusted(source.simplified(4, 3), 1.35)
     lab = to_lab(body)
     lab[..., 2] += 12
-    body = mix(to_rgb(lab), gold, 0.26)
+    body = mix(to_rgb(lab), foil, 0.26)
     contour = lines(lightness(body), structure(body).angle, 1.5, 0.972, 45)
-    out = mix(mix(body, leaf, calm), colour(0.22, 0.12, 0.05), 0.75 * contour)
-    sparkle = smoothstep(2.3, 3.2, noise.smooth("sparkle", 0.9)) * (0.3 + 0.7 * calm) * smoothstep(0.3, 0.7, foil)
-    return mix(out, colour(1.0, 0.96, 0.75), 0.7 * sparkle)
+    return mix(mix(body, leaf, calm), colour(0.22, 0.12, 0.05), 0.75 * contour)

@@ -13,10 +13,8 @@ from training.renderings.blocks import (
     Array,
     Pass,
     Source,
-    along,
     blur,
     cell_means,
-    cells,
     diagonal,
     displaced,
     grid,
@@ -33,6 +31,7 @@ from training.renderings.blocks import (
     skin,
     smooth_labels,
     smoothstep,
+    streaked,
     structure,
     to_lab,
     to_rgb,
@@ -53,12 +52,6 @@ def oil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Arr
     lab[..., 0] = 0.94 * lab[..., 0] + 5 * stroke * (0.4 + 0.6 * smoothstep(0.05, 0.35, light))
     lab[..., 2] += 4 * stroke + 5  # a warm varnish
     return relief(to_rgb(lab), 0.6 * stroke, 0.5, 0.15)
-
-
-def streaked(rgb: Array, height: Array, angle: Array, change: tuple[float, float, float]) -> Array:
-    """Change the shade (L, a, b) from the valleys between the strokes of `height` to their ridges."""
-    ridges = along(blur(height, 0.6) - blur(height, 5), angle, 5)
-    return to_rgb(to_lab(rgb) + np.clip(ridges / 22, -1, 1)[..., None] * np.array(change, np.float32))
 
 
 @medium("watercolor painting")
@@ -111,8 +104,8 @@ def pencil(source: Source, draw: np.random.Generator, paintings: dict[str, list[
 @medium("coloured pencil drawing")
 def coloured_pencil(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     noise = source.noise
-    lab = source.lab.copy()
-    tone = 1 - source.light
+    lab = to_lab(kuwahara(source.rgb, 2.5, source.direction))
+    tone = 1 - lab[..., 0] / 100
     lab[..., 0] = 42 + 0.52 * lab[..., 0]
     hue, chroma = np.arctan2(lab[..., 2], lab[..., 1]), 1.8 * np.hypot(lab[..., 1], lab[..., 2])
     paper = noise.cold_press()
@@ -121,10 +114,11 @@ def coloured_pencil(source: Source, draw: np.random.Generator, paintings: dict[s
         pigment = lab.copy()
         pigment[..., 1] = chroma * np.cos(hue + np.deg2rad(turn))
         pigment[..., 2] = chroma * np.sin(hue + np.deg2rad(turn))
-        cover = strength * smoothstep(-0.9, 0.9, diagonal(tone.shape, sign) + 0.3 * paper + 2.6 * (tone - onset - 0.1))
+        strokes = 0.8 * diagonal(tone.shape, sign) + 0.15 * paper
+        cover = strength * smoothstep(-1.3, 1.3, strokes + 2.6 * (tone - onset - 0.1))
         out = out * (1 - cover[..., None] * (1 - to_rgb(pigment)))
-    ink = lines(source.light, source.angle, 0.8, 0.985, 40)
-    return out * (1 - 0.65 * ink[..., None] * (1 - 0.5 * source.rgb))
+    outline = lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.2, 0.978, 40)
+    return out * (1 - 0.6 * outline[..., None] * (1 - 0.5 * source.rgb))
 
 
 @medium("charcoal drawing")
@@ -161,65 +155,59 @@ def ink_wash(source: Source, draw: np.random.Generator, paintings: dict[str, lis
     return mix(paper, colour(0.09, 0.09, 0.105), np.clip(ink, 0, 0.95))
 
 
-def hatch(shape: tuple[int, ...], angle: float, period: float, tone: Array, onset: float, wobble: Array) -> Array:
-    """Parallel lines whose width grows with tone above `onset`; anti-aliased analytically."""
+def hatch(shape: tuple[int, ...], angle: float, period: float, width: Array, soft: float = 0.5) -> Array:
+    """Parallel lines that take `width` of their period, whose edges fade over `soft` px to both sides."""
     x, y = grid(shape)
-    across = x * np.float32(-np.sin(angle)) + y * np.float32(np.cos(angle)) + wobble
+    across = x * np.float32(-np.sin(angle)) + y * np.float32(np.cos(angle))
     distance = np.abs((across / period) % 1.0 - 0.5) * period
-    half = 0.42 * period * smoothstep(onset - 0.05, onset + 0.6, tone)
-    return np.clip(half - distance + 0.5, 0, 1) * smoothstep(onset - 0.06, onset + 0.06, tone)
+    return np.clip((0.5 * period * width - distance) / (2 * soft) + 0.5, 0, 1)
 
 
 @medium("pen and ink drawing with cross-hatching")
 def pen_and_ink(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    light = local_contrast(lightness(kuwahara(source.rgb, 2.5, source.direction)), 0.3)
-    tone = blur(1 - light, 0.8)
-    wobble = 0.3 * source.noise.smooth("wobble", 8)
+    smooth = lightness(kuwahara(source.rgb, 2.5, source.direction))
+    tone = blur(1 - local_contrast(smooth, 0.3) ** 0.8, 0.8)
     ink = np.zeros_like(tone)
     for angle, period, onset in (
-        (45, DIAGONAL, 0.24),
-        (-45, DIAGONAL, 0.44),
-        (0, TWO_CELLS, 0.64),
-        (90, TWO_CELLS, 0.8),
+        (45, DIAGONAL, 0.2),
+        (-45, DIAGONAL, 0.46),
+        (0, TWO_CELLS, 0.7),
     ):
-        line = hatch(tone.shape, np.deg2rad(angle), period, tone, onset, wobble)
+        width = 0.62 * smoothstep(onset - 0.05, onset + 0.6, tone)
+        line = hatch(tone.shape, np.deg2rad(angle), period, width, 1.7) * smoothstep(onset - 0.06, onset + 0.06, tone)
         ink = 1 - (1 - ink) * (1 - line)
-    ink = np.maximum(ink, smoothstep(0.86, 0.95, tone))
-    ink = np.maximum(ink, lines(source.light, source.angle, 1.05, 0.985, 70))
-    return mix(np.broadcast_to(colour(0.975, 0.965, 0.935), source.rgb.shape), colour(0.07, 0.07, 0.09), ink)
+    ink = np.maximum(ink, smoothstep(0.8, 0.95, tone))
+    ink = np.maximum(ink, lines(smooth, source.angle, 1.3, 0.98, 60))
+    return mix(np.broadcast_to(colour(0.975, 0.965, 0.935), source.rgb.shape), colour(0.13, 0.13, 0.16), ink)
 
 
 @medium("copper engraving")
 def engraving(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    light = local_contrast(lightness(kuwahara(source.rgb, 2.5, source.direction)), 0.35)
+    smooth = lightness(kuwahara(source.rgb, 2.5, source.direction))
+    light = local_contrast(smooth, 0.35) ** 0.85
     tone, form = blur(1 - light, 0.7), blur(light, 5)
     x, y = grid(tone.shape)
     ink = np.zeros_like(tone)
-    for u, onset in (((x - y) / 2**0.5 + 9 * form, 0.06), ((x + y) / 2**0.5 - 9 * form, 0.55)):
+    for u, onset in (((x - y) / 2**0.5 + 9 * form, 0.06), ((x + y) / 2**0.5 - 9 * form, 0.6)):
         u = u.astype(np.float32)
         slope = np.hypot(cv2.Sobel(u, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(u, cv2.CV_32F, 0, 1) / 8)
         distance = np.abs((u / DIAGONAL) % 1 - 0.5) * DIAGONAL / np.maximum(slope, 0.4)
-        half = np.clip(tone - onset, 0, 1) ** 0.85 * 0.55 * DIAGONAL
-        ink = 1 - (1 - ink) * (1 - np.clip(half - distance + 0.5, 0, 1) * smoothstep(onset, onset + 0.08, tone))
-    ink = np.maximum(ink, 0.9 * lines(source.light, source.angle, 0.9, 0.985, 60))
-    return mix(
-        np.broadcast_to(colour(0.955, 0.925, 0.85), source.rgb.shape), colour(0.20, 0.12, 0.07), np.clip(ink, 0, 1)
-    )
+        half = np.clip(tone - onset, 0, 1) ** 0.85 * 0.5 * DIAGONAL
+        line = np.clip((half - distance) / 3.4 + 0.5, 0, 1) * smoothstep(onset, onset + 0.08, tone)
+        ink = 1 - (1 - ink) * (1 - line)
+    ink = np.maximum(ink, 0.9 * lines(smooth, source.angle, 1.2, 0.98, 50))
+    return mix(np.broadcast_to(colour(0.955, 0.925, 0.85), source.rgb.shape), colour(0.25, 0.15, 0.09), ink)
 
 
 @medium("woodcut (linocut)")
 def woodcut(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    noise = source.noise
     image = source.simplified(4, 3)
-    light = local_contrast(lightness(image) ** 0.8, 0.45)
+    light = local_contrast(lightness(image) ** 0.75, 0.45)
     tone = 2.9 * (light - 0.44)
     value = tone + 0.62 * diagonal(tone.shape, -1) * np.exp(-((tone / 0.95) ** 2))  # parallel cuts of the gouge
-    ink = 1 - smoothstep(-0.14, 0.14, value)
-    ink = np.maximum(ink, lines(source.light, source.angle, 1.6, 0.968, 45))
-    ink = smoothstep(0.38, 0.62, blur(ink, 0.75))
-    grain = noise.strokes("plank", 0.05, 25, 0.8)
-    ink = ink * (1 - 0.06 * smoothstep(0.6, 2.0, grain))
-    return mix(np.broadcast_to(colour(0.95, 0.92, 0.84), source.rgb.shape), colour(0.09, 0.08, 0.08), ink)
+    ink = 1 - smoothstep(-0.32, 0.32, value)
+    ink = np.maximum(ink, lines(source.light, source.angle, 1.8, 0.968, 40))
+    return mix(np.broadcast_to(colour(0.95, 0.92, 0.84), source.rgb.shape), colour(0.12, 0.11, 0.11), ink)
 
 
 PIGMENTS = np.array(
@@ -346,9 +334,9 @@ def pop_art(source: Source, draw: np.random.Generator, paintings: dict[str, list
     lab[..., 0] = 100 * light
     lab[..., 1:] *= 2.6
     label = smooth_labels(lab, to_lab(POP[None])[0], 1.8)
-    flat, inner = blur(POP[label], 0.5), blur(POP_DOTS[label], 0.5)
+    flat, inner = blur(POP[label], 0.8), blur(POP_DOTS[label], 0.8)
     screen = dot_screen(light.shape)
-    dots = smoothstep(-0.06, 0.06, screen - (1 - np.clip(1.05 - light, 0.1, 0.62)))
+    dots = smoothstep(-0.13, 0.13, screen - (1 - np.clip(1.05 - light, 0.1, 0.62)))
     out = mix(flat, inner, dots * (1 - smoothstep(0.84, 0.93, light)))
     out = mix(out, colour(0.99, 0.98, 0.95), smoothstep(0.9, 0.97, light))
     ink = np.maximum(lines(lightness(image), source.angle, 1.8, 0.958, 55), 1 - smoothstep(0.1, 0.17, source.light))
@@ -429,69 +417,39 @@ def van_gogh(source: Source, draw: np.random.Generator, paintings: dict[str, lis
 
 @medium("mosaic of tiles")
 def mosaic(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
-    rich = with_chroma(source.rgb, 1.6, 85)
-    size = float(draw.uniform(7.4, 9.0))
-    wide = structure(source.rgb, 4.0, 26.0)
-    tiles = cells(source.light.shape, size, 0.35, source.noise, "tiles", wide.angle, lloyd=2)
-    lab = to_lab(rich)
-    count = len(tiles.seeds)
-    means = cell_means(lab, tiles.index, count)
-    jitter = source.noise.generator("glaze").random((count, 3)).astype(np.float32)
-    means[:, 0] = 50 + 1.12 * (means[:, 0] - 50) + 8 * (2 * jitter[:, 0] - 1)
-    out = to_rgb(means[tiles.index])
+    lab = to_lab(with_chroma(source.rgb, 1.6, 85))
     x, y = grid(source.light.shape)
-    tilt = (2 * jitter[:, 1:] - 1) * 0.6
-    lean = tilt[tiles.index]
-    height = lean[..., 0] * (x - tiles.seeds[tiles.index, 0]) + lean[..., 1] * (y - tiles.seeds[tiles.index, 1])
-    gap = smoothstep(0.5, 1.7, tiles.second - tiles.first)
-    out = relief(out, (height * 0.5 + 2.0 * gap).astype(np.float32), 0.5, 0.16)
-    return mix(np.broadcast_to(colour(0.20, 0.18, 0.17), out.shape), out, gap)
+    p, q = np.floor((x + y) / TWO_CELLS), np.floor((x - y) / TWO_CELLS)  # square tiles that stand on a corner
+    u, v = TWO_CELLS / 2 * (p + q + 1), TWO_CELLS / 2 * (p - q)
+    glaze = sample(blur(lab, 2.5), u, v)
+    glaze[..., 0] = 50 + 1.12 * (glaze[..., 0] - 50) + np.where((p + q) % 2 == 0, 5, -5)
+    across = [np.abs((a / TWO_CELLS) % 1 - 0.5) for a in (x + y, x - y)]
+    tile = np.float32(DIAGONAL) * (0.5 - np.maximum(*across)).astype(np.float32)  # px to the joint
+    surface = smoothstep(0.2, 2.4, tile)
+    out = relief(to_rgb(glaze.astype(np.float32)), 2.0 * blur(surface, 0.8), 0.35, 0.1)
+    return mix(0.3 * out + 0.7 * colour(0.36, 0.33, 0.31), out, surface)
 
 
 @medium("stained glass window")
 def stained_glass(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     image = source.simplified(6, 5)
-    lab = blur(to_lab(image), 1.0)
-    size = float(draw.uniform(20, 26))
-    panes = cells(source.light.shape, size, 0.7, source.noise, "panes", lab=lab, lloyd=1)
-    count = len(panes.seeds)
-    # blur random codes of the labels, then take the nearest code: smooth outlines without cutting corners
-    codes = source.noise.generator("codes").standard_normal((count, 8)).astype(np.float32)
-    soft = np.dstack([blur(np.ascontiguousarray(codes[panes.index][..., i : i + 4]), 2.2) for i in (0, 4)])
-    best, index = np.full(source.light.shape, 1e9, np.float32), panes.index.copy()
+    lab = to_lab(image)
+    # diamond panes whose leads bend with the picture, and leads along its outlines
+    bend = 1.3 * blur(source.light, 9)
     x, y = grid(source.light.shape)
-    for oy in (-4, 0, 4):
-        for ox in (-4, 0, 4):
-            near = cv2.remap(
-                panes.index.astype(np.float32), x + ox, y + oy, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT
-            ).astype(np.int32)
-            away = ((soft - codes[near]) ** 2).sum(-1)
-            better = away < best
-            best, index = np.where(better, away, best), np.where(better, near, index)
-    means = cell_means(to_lab(image), index, count)
-    jitter = source.noise.generator("glass").random((count, 3)).astype(np.float32)
-    means[:, 0] = 18 + 0.82 * means[:, 0] + 7 * (2 * jitter[:, 0] - 1)
-    chroma = np.hypot(means[:, 1], means[:, 2])
-    hue = np.arctan2(means[:, 2], means[:, 1]) + 0.5 * (2 * jitter[:, 1] - 1)
+    away = [np.abs(((x + sign * y) / (2 * TWO_CELLS) + bend) % 1 - 0.5) for sign in (1, -1)]
+    turns = [np.floor((x + sign * y) / (2 * TWO_CELLS) + bend) for sign in (1, -1)]
+    glass = np.where(sum(turns) % 2 == 0, 1, -1)
+    inner = 2 * DIAGONAL * (0.5 - np.maximum(*away)).astype(np.float32)
+    chroma, hue = np.hypot(lab[..., 1], lab[..., 2]), np.arctan2(lab[..., 2], lab[..., 1])
     strong = np.minimum(2.3 * chroma + 10, 85)
-    means[:, 1], means[:, 2] = strong * np.cos(hue), strong * np.sin(hue)
-    pane = means[index]
-    border = np.zeros(source.light.shape, np.float32)
-    for oy, ox in ((0, 1), (1, 0)):
-        other = np.roll(index, (-oy, -ox), (0, 1))
-        differs = other != index
-        step = np.linalg.norm(means[index] - means[other], axis=-1)
-        strength = 0.45 + 0.55 * smoothstep(3, 20, step)
-        border = np.maximum(border, np.where(differs, strength, 0).astype(np.float32))
-    border[-1], border[:, -1] = 0, 0
-    away = cv2.distanceTransform((border == 0).astype(np.uint8), cv2.DIST_L2, 5)
-    lead = 1 - smoothstep(1.1, 2.3, away)
-    glow = 0.80 + 0.34 * smoothstep(1, 8, away)
-    out = to_rgb(pane) * glow[..., None] * (1 + 0.05 * source.noise.strokes("streak", 1.2, 12, 1.5))[..., None]
-    grisaille = lines(source.light, source.angle, 1.2, 0.975, 45)
-    out = out * (1 - 0.55 * grisaille)[..., None]
-    out = 1 - (1 - np.clip(out, 0, 1)) * (1 - 0.2 * blur(np.clip(out, 0, 1).astype(np.float32), 5))
-    return mix(out, colour(0.05, 0.05, 0.06), lead)
+    hue = hue + 0.22 * glass
+    pane = np.dstack([18 + 0.80 * lab[..., 0] + 5 * glass, strong * np.cos(hue), strong * np.sin(hue)])
+    glow = 0.84 + 0.28 * smoothstep(1, 9, inner)
+    out = to_rgb(pane) * glow[..., None]
+    outline = lines(lightness(image), source.angle, 2.2, 0.965, 40)
+    lead = np.maximum(1 - smoothstep(0.2, 2.6, inner), outline)
+    return mix(out, colour(0.07, 0.07, 0.08), lead)
 
 
 @medium("pixel art")
@@ -524,7 +482,9 @@ def pixel_art(source: Source, draw: np.random.Generator, paintings: dict[str, li
 def blueprint(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     light = lightness(source.simplified(3.5, 2.5))
     ink = 0.9 * lines(light, source.angle, 1.4, 0.972, 40)
-    ink = np.maximum(ink, 0.36 * hatch(light.shape, np.pi / 4, DIAGONAL, 1 - light, 0.55, np.zeros_like(light)))
+    shadow = 0.84 * smoothstep(0.50, 1.15, 1 - light)
+    shade = hatch(light.shape, np.pi / 4, DIAGONAL, shadow) * smoothstep(0.49, 0.61, 1 - light)
+    ink = np.maximum(ink, 0.36 * shade)
     ground = colour(0.055, 0.215, 0.50) * (1 + 0.06 * source.noise.turbulence("sheet")[..., None])
     x, y = grid(light.shape)
     net = np.zeros_like(light)
@@ -539,15 +499,14 @@ def neon(source: Source, draw: np.random.Generator, paintings: dict[str, list[Ar
     light = source.light**1.35
     stops = np.array([(0.01, 0.0, 0.04), (0.07, 0.03, 0.20), (0.26, 0.10, 0.42), (0.45, 0.28, 0.62)], np.float32)
     base = np.stack([np.interp(light, (0, 0.35, 0.75, 1), stops[:, c]) for c in range(3)], -1).astype(np.float32)
-    tubes = lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.3, 0.972, 55)
+    tubes = lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.5, 0.972, 45)
     tubes = tubes * smoothstep(2, 7, source.detail)
-    x, y = grid(light.shape)
     warmth = np.clip((0.9 * source.lab[..., 1] + 0.35 * source.lab[..., 2]) / 45, -1, 1)
-    hue = np.clip(0.5 + 0.35 * blur(warmth, 4) + 0.3 * np.sin((x + y) / 90 + draw.uniform(0, 6.28)), 0, 1)
+    hue = np.clip(0.5 + 0.4 * blur(warmth, 4) + 0.3 * np.sin(9 * blur(source.light, 12)), 0, 1)
     ramp = np.array([(0.1, 1, 1), (0.15, 0.45, 1), (0.6, 0.25, 1), (1, 0.15, 0.85), (1, 0.15, 0.3)], np.float32)
     tint = np.stack([np.interp(hue, np.linspace(0, 1, 5), ramp[:, c]) for c in range(3)], -1).astype(np.float32)
     glow = sum(0.5 * blur((tubes[..., None] * tint).astype(np.float32), s) for s in (2, 5, 13))
-    out = base + tubes[..., None] * tint + glow + (tubes**4)[..., None] * 0.8
+    out = base + tubes[..., None] * tint + glow + (tubes**4)[..., None] * 0.5
     return np.clip(out, 0, 1)
 
 
