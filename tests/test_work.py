@@ -112,6 +112,12 @@ def test_a_single_branch_is_one_evaluation_per_step(parts):
     assert evaluations(parts, profile="live", **live) == 4
 
 
+def test_steps_outside_of_the_guidance_interval_are_one_evaluation_each(parts):
+    interval = {"guidance_low": 0.3, "guidance_high": 0.9, "num_inference_steps": 10}
+    assert evaluations(parts, **interval) == 3 * 7 + 3
+    assert StyleAVideo(**interval).cost.startswith("24 pictures")
+
+
 def test_balanced_costs_less_than_a_third_of_thirty_full_steps(parts):
     deep, block = [], parts.backbone.unet.mid_block.resnets[0]
     handle = block.register_forward_pre_hook(lambda _, args: deep.append(len(args[0])))

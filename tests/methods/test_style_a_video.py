@@ -187,6 +187,19 @@ def test_rescaling_gives_the_prediction_the_spread_of_the_words_branch(s_mask, f
     assert torch.allclose(result.std((1, 2, 3)), branches[2].std((1, 2, 3)), rtol=1e-4)
 
 
+@pytest.mark.parametrize("s_mask", [0.0, 0.5])
+def test_outside_of_the_interval_the_network_is_asked_once(s_mask, frames, parts, step):
+    """As with guidance=single: frame and words together."""
+    latents, branches = predictions(frames, parts, step)
+    level = (step.timestep + 1) / parts.schedule.train_steps
+    for interval in ({"guidance_low": level + 0.01}, {"guidance_high": level - 0.01}):
+        result = combined(StyleAVideo(s_mask=s_mask, **interval), frames, parts, latents, step)
+        assert torch.allclose(result, branches[3], atol=1e-5)
+    within = StyleAVideo(s_mask=s_mask, guidance_low=level - 0.01, guidance_high=level + 0.01)
+    everywhere = combined(StyleAVideo(s_mask=s_mask), frames, parts, latents, step)
+    assert torch.equal(combined(within, frames, parts, latents, step), everywhere)
+
+
 # The mask.
 
 
@@ -344,6 +357,8 @@ def test_a_lagged_mask_excludes_no_pilot_where_there_is_no_mask():
     ("settings", "told"),
     [
         ({}, "90 pictures through the network per frame (3 branches, 30 steps)"),
+        ({"guidance_low": 0.3}, "74 pictures through"),  # three on 22 levels from 0.3 up, one on eight below
+        ({"guidance_low": 0.3, "guidance_high": 0.8, "strength": 0.5}, "29 pictures through"),
         ({"s_mask": 0.5, "guidance": "single"}, "30 pictures through the network per frame (1 branch, 30 steps)"),
         ({"clip_strength": 0.1, "clip_every": 0.5}, "30 steps, and 2 gradients of the CLIP step)"),
         ({"clip_strength": 0.1, "clip_every": 4, "strength": 0.5}, "15 steps, and 4 gradients of the CLIP step)"),

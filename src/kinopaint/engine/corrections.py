@@ -63,8 +63,7 @@ def during(gradient: Gradient, high: float, low: float, every: float, train_step
     """`gradient` while low <= timestep / train_steps <= high, on the steps where it `is_due`; None otherwise."""
 
     def gated(latents: Latents, step: Step) -> Latents | None:
-        level = (step.timestep + 1) / train_steps  # the noisiest timestep counts as 1
-        due = low <= level <= high and is_due(step.index, step.count, every)
+        due = step.between(high, low, train_steps) and is_due(step.index, step.count, every)
         return gradient(latents, step) if due else None
 
     return gated

@@ -67,6 +67,10 @@ class Step:
         """Share of the steps already done, in [0, 1)."""
         return self.index / self.count
 
+    def between(self, high: float, low: float, train_steps: int) -> bool:
+        """Whether the noise level, as a share of `train_steps`, lies within both; the noisiest timestep counts as 1."""
+        return low <= (self.timestep + 1) / train_steps <= high
+
     @property
     def reversed(self) -> "Step":
         """The same move the other way; the network is told the same timestep, that of the noisier end."""

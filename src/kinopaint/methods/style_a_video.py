@@ -75,6 +75,8 @@ _PAPER: Mapping[str, Any] = {
     "spacing": "trailing",
     "noise": "shared",
     "guidance": "branches",
+    "guidance_high": 1.0,
+    "guidance_low": 0.0,
     "guidance_rescale": 0.0,
     "temporal": "net",
 }
@@ -157,6 +159,18 @@ class StyleAVideo:
         "words together, whatever these are",
         choices=("branches", "single"),
     )
+    guidance_high: float = setting(
+        1.0,
+        "noise level, as a share, from which the branches are weighted; before, guidance is single",
+        minimum=0,
+        maximum=1,
+    )
+    guidance_low: float = setting(
+        0.0,
+        "noise level, as a share, down to which the branches are weighted; after, guidance is single",
+        minimum=0,
+        maximum=1,
+    )
     init: str = setting("noised_input", "where sampling starts", choices=("noised_input", "noise"))
     strength: float = setting(
         1.0, "share of the steps that are made, from the noised frame on; 0 changes nothing", minimum=0, maximum=1
@@ -207,6 +221,8 @@ class StyleAVideo:
             "s_mask": 0.0,
             "text_branch": "joint",
             "guidance": "branches",
+            "guidance_high": 1.0,
+            "guidance_low": 0.0,
             "clip_strength": 0.0,
             "init": "noise",
             "strength": 1.0,
@@ -255,10 +271,13 @@ class StyleAVideo:
             branches = 1
         told = "1 branch" if branches == 1 else f"{branches} branches"
         steps = int(self.num_inference_steps * self.strength)
+        levels = [level / self.num_inference_steps for level in range(1, steps + 1)]
+        weighted_steps = sum(self.guidance_low <= level <= self.guidance_high for level in levels)
+        calls = branches * weighted_steps + steps - weighted_steps
         gradients = sum(is_due(index, steps, self.clip_every) for index in range(steps))
         more = f", and {gradients} gradients of the CLIP step" if self.clip_strength else ""
         return (
-            f"{steps * branches} pictures through the network per frame ({told}, {steps} steps{more}); "
+            f"{calls} pictures through the network per frame ({told}, {steps} steps{more}); "
             "any number of them at once, as memory allows"
         )
 
@@ -274,6 +293,7 @@ class StyleAVideo:
         single = self.guidance == "single"
         if single:
             names = ["s_image", "s_text", "s_mask", "text_branch", "guidance_rescale", "negative_prompt"]
+            names += ["guidance_high", "guidance_low"]
             found |= dict.fromkeys(names, "with guidance=single")
         if single or not self.s_mask:
             names = ["mask_mode", "mask_source", "mask_layer", "mask_lagged"]
@@ -376,10 +396,13 @@ class StyleAVideo:
         wrap = nudged if self.clip_shift == "classifier" else evaluated_at
         return wrap(denoise, gradient, strength, normalise=normalise), []
 
+    def _single(self, source: Latents, shared: Shared, parts: Components) -> list[Term]:
+        return [(1.0, Condition("style", shared.words, source if parts.backbone.image_channels else None))]
+
     def _terms(self, source: Latents, shared: Shared, parts: Components) -> list[Term]:
         """ε_0 + s_I (ε_I - ε_0) + s_T (ε_T - ε_0), or with ε_IT - ε_I for the last bracket; the mask's term apart."""
         if self.guidance == "single":
-            return [(1.0, Condition("style", shared.words, source if parts.backbone.image_channels else None))]
+            return self._single(source, shared, parts)
         nothing, content = Condition("nothing", shared.nothing), Condition("content", shared.nothing, source)
         masked = self.s_mask if self.mask_mode != "sag" else 0.0  # sag adds a difference of its own
         if self.text_branch == "joint":
@@ -395,6 +418,17 @@ class StyleAVideo:
         ]
 
     def _denoiser(self, source: Latents, shared: Shared, parts: Components, mask: AttentionMask | None) -> Denoiser:
+        """The weighted branches, within the noise levels where they are asked for (arXiv:2404.07724)."""
+        branches = self._branches(source, shared, parts, mask)
+        single = weighted(parts.backbone, self._single(source, shared, parts))
+
+        def denoise(latents: Latents, step: Step) -> Latents:
+            asked = step.between(self.guidance_high, self.guidance_low, parts.schedule.train_steps)
+            return (branches if asked else single)(latents, step)
+
+        return denoise
+
+    def _branches(self, source: Latents, shared: Shared, parts: Components, mask: AttentionMask | None) -> Denoiser:
         """The sum without the mask's term, or with + s_M (ε_M - ε_0), where ε_M sees the frame through the mask."""
         terms = self._terms(source, shared, parts)
         if mask is None:
