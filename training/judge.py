@@ -16,8 +16,8 @@ For every medium and mood, in `runs/judge.csv` (kind, name, figure, value):
   photographs that show what gives the medium its name (`features.py`).
 
 Pairs of medium and mood that were kept out of training: `both`, the share of pictures nearer to the rendering in both
-than to the medium or the mood alone. `control` rows: how the scores follow `s_text` and `s_image`,
-in both forms of the words' branch.
+than to the medium or the mood alone. `control` rows: how `prompt_score` (as in `evaluate`), `judge_score` and content
+follow `s_text` and `s_image`, in both forms of the words' branch.
 It takes about ten minutes on one core.
 """
 
@@ -36,6 +36,7 @@ import torch
 import kinopaint
 from kinopaint.metrics.measure import Moment, measure
 from kinopaint.metrics.psnr import psnr
+from kinopaint.models.clip import load_clip
 from training.classifier import Classifier, middle
 from training.data import frame_at, paintings, pictures
 from training.features import FEATURES
@@ -60,7 +61,7 @@ class Model:
     """A model folder with its recommended settings, painting each frame for itself, without gradients."""
 
     def __init__(self, folder: str, steps: int) -> None:
-        self.parts = kinopaint.load_model(folder)
+        self.folder, self.parts = folder, kinopaint.load_model(folder)
         fields: dict[str, Any] = {**self.parts.recommended.get("style-a-video", {}), "num_inference_steps": steps}
         self.method = kinopaint.methods.StyleAVideo(**{**fields, "temporal": "identity", "clip_strength": 0.0})
 
@@ -176,17 +177,19 @@ def clip_rows(model: Model, frames: list[Array], palettes: dict[str, list[Array]
 
 
 def control_rows(model: Model, judge: Classifier, sources: list[Array]) -> Iterator[Row]:
-    """Score of the asked medium by the judge, and likeness to the photograph, mean over styles and pictures."""
+    """The medium's score by `evaluate`'s towers and by the judge, and likeness to the photograph, means over all."""
+    towers = load_clip(model.folder)
     values = [("s_text", value) for value in S_TEXT] + [("s_image", value) for value in S_IMAGE]
     for form, scales in FORMS.items():
         for field, value in values:
-            score, content = [], []
+            named, score, content = [], [], []
             for medium in CONTROLLED:
                 made = model.paint(sources, medium, **{**scales, field: value})
-                score += judge.scores(made)[:, TRAINED.index(medium)].tolist()
+                named += judge.scores(made)[:, TRAINED.index(medium)].tolist()
+                score += (towers.embed_pictures(made).pooled @ towers.embed_texts([medium])[0]).tolist()
                 content += [structure_ssim(m, s) for m, s in zip(made, sources, strict=True)]
-            yield "control", f"{form} {field}={value:g}", "prompt_score", float(np.mean(score))
-            yield "control", f"{form} {field}={value:g}", "content_ssim", float(np.mean(content))
+            for name, found in (("prompt_score", score), ("judge_score", named), ("content_ssim", content)):
+                yield "control", f"{form} {field}={value:g}", name, float(np.mean(found))
 
 
 def main() -> None:

@@ -88,7 +88,9 @@ def section(found: Figures, run: dict[str, tuple[str, float]]) -> str:
         told = [f"{name}: {f['prompt_score']:.2f} / {f['content_ssim']:.2f}" for name, f in found["control"].items()]
         lines += [
             "",
-            "Prompt score / likeness to the photograph, by the form of the words' branch: " + "; ".join(told) + ".",
+            "Prompt score (`evaluate`'s) / likeness to the photograph, by the form of the words' branch: "
+            + "; ".join(told)
+            + ".",
         ]
     shown = " | ".join(
         f"![{name}](../../../../docs/images/gallery/{slug}.jpg)<br>{name}"

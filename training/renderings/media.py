@@ -434,17 +434,16 @@ def mosaic(source: Source, draw: np.random.Generator, paintings: dict[str, list[
 def stained_glass(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     image = source.simplified(6, 5)
     lab = to_lab(image)
-    # diamond panes whose leads bend with the picture, and leads along its outlines
-    bend = 1.3 * blur(source.light, 9)
+    # diamond panes, by turns of a lighter and of a deeper glass, and leads along the picture's outlines
     x, y = grid(source.light.shape)
-    away = [np.abs(((x + sign * y) / (2 * TWO_CELLS) + bend) % 1 - 0.5) for sign in (1, -1)]
-    turns = [np.floor((x + sign * y) / (2 * TWO_CELLS) + bend) for sign in (1, -1)]
+    places = [(x + sign * y) / (2 * TWO_CELLS) for sign in (1, -1)]
+    turns, away = [np.floor(p) for p in places], [np.abs(p % 1 - 0.5) for p in places]
     glass = np.where(sum(turns) % 2 == 0, 1, -1)
     inner = 2 * DIAGONAL * (0.5 - np.maximum(*away)).astype(np.float32)
     chroma, hue = np.hypot(lab[..., 1], lab[..., 2]), np.arctan2(lab[..., 2], lab[..., 1])
     strong = np.minimum(2.3 * chroma + 10, 85)
-    hue = hue + 0.22 * glass
-    pane = np.dstack([18 + 0.80 * lab[..., 0] + 5 * glass, strong * np.cos(hue), strong * np.sin(hue)])
+    hue = hue + 0.35 * glass
+    pane = np.dstack([18 + 0.80 * lab[..., 0] + 7 * glass, strong * np.cos(hue), strong * np.sin(hue)])
     glow = 0.84 + 0.28 * smoothstep(1, 9, inner)
     out = to_rgb(pane) * glow[..., None]
     outline = lines(lightness(image), source.angle, 2.2, 0.965, 40)
