@@ -74,7 +74,7 @@ HARD = {
 }
 # cells with which the pattern repeats; those of other media repeat with two
 LATTICE = {
-    "cubist painting": 8,
+    "cubist painting": 4,
     "stained glass window": 4,
     "gold-leaf decorative painting (Klimt)": 4,
     "cross-stitch embroidery": 3,

@@ -154,14 +154,13 @@ def expressionist(source: Source, draw: np.random.Generator, paintings: Painting
 @medium("cubist painting")
 def cubist(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
     x, y = grid(source.light.shape)
-    # two sets of straight cuts, which repeat with 64 px; between two cuts a plane goes from dark to light
-    wide, narrow = ((a * x + b * y) / (4 * TWO_CELLS) for a, b in ((1, 1), (2, -1)))
-    wide_plane, narrow_plane = wide % 1 - 0.5, narrow % 1 - 0.5
-    slip = 9 * wide_plane + 5 * narrow_plane  # what is seen through a plane is moved along it
+    # upright and slanting cuts, which repeat with four cells; between two cuts a plane goes from dark to light
+    upright, slanting = (a / (2 * TWO_CELLS) % 1 - 0.5 for a in (x, x + y))
+    slip = 5 * upright + 9 * slanting  # what is seen through a plane is moved along it
     rgb = sample(source.rgb, (x + slip).astype(np.float32), (y - slip).astype(np.float32))
     smooth = kuwahara(kuwahara(rgb, 5), 4)
     lab = to_lab(palette_map(smooth, paintings["cubism"][0], 0)(smooth, 0.65, 0.45))
-    light = np.clip(lab[..., 0] + 26 * wide_plane + 26 * narrow_plane, 0, 100) / 100
+    light = np.clip(lab[..., 0] + 22 * upright + 28 * slanting, 0, 100) / 100
     lab[..., 0] = 100 * mix(light, posterise(light, 5, 0.2), 0.3)
     contour = lines(lightness(smooth), structure(smooth).angle, 1.6, 0.972, 40)
     return mix(to_rgb(lab), colour(0.17, 0.11, 0.08), 0.75 * contour)
