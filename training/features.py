@@ -186,7 +186,7 @@ RISING, FALLING = (partial(hatched, degrees=(angle,), periods=NEAR_DIAGONAL) for
 LEVEL = partial(hatched, degrees=(0,), periods=(12, 20))
 FEATURES: dict[str, Feature] = {
     "oil painting": Feature("bristles along the diagonals of the forms", ((CROSSED, 0.15), (repeats, 0.2))),
-    "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 2.6),)),
+    "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.0),)),
     "watercolor painting": Feature("paper shines through, nothing is black", ((paper, 0.03), (no_black, 17))),
     "gouache painting": Feature("flat matte areas without black", ((flat, 0.34), (no_black, 20))),
     "chalk pastel drawing": Feature("strokes at 45 degrees on toned paper", ((FALLING, 0.5),)),

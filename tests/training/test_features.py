@@ -19,7 +19,6 @@ BROWN = "gold-leaf decorative painting (Klimt)"  # a wooden table and a red cat 
 # media that the shipped model has learnt so well that two small pictures in eight steps show it
 MASTERED = (
     "oil painting",
-    "impasto (palette knife)",
     "wax crayon drawing",
     "watercolor painting",
     "charcoal drawing",
