@@ -100,6 +100,18 @@ def diagonal(shape: tuple[int, ...], sign: int) -> Array:
     return np.float32(2**0.5) * np.cos((x + sign * y) * np.float32(2 * np.pi / TWO_CELLS))
 
 
+def lozenges(shape: tuple[int, ...], period: int) -> tuple[Array, Array, Array, Array]:
+    """Squares that stand on a corner and repeat with `period` px: for every pixel the middle of its square, x and y,
+    the distance to its border in px, and 1 or -1 by turns.
+    """
+    x, y = grid(shape)
+    rising, falling = (x + y) / period, (x - y) / period
+    p, q = np.floor(rising), np.floor(falling)
+    off = np.maximum(np.abs(rising % 1 - 0.5), np.abs(falling % 1 - 0.5))
+    border = np.float32(period / 2**0.5) * (0.5 - off).astype(np.float32)
+    return period / 2 * (p + q + 1), period / 2 * (p - q), border, np.where((p + q) % 2 == 0, 1, -1)
+
+
 def sample(image: Array, x: Array, y: Array, nearest: bool = False) -> Array:
     flag = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
     return cv2.remap(image, x, y, flag, borderMode=cv2.BORDER_REFLECT)
@@ -309,8 +321,8 @@ def soft_inks(lab: Array, inks: Array, reach: float) -> Array:
     return (weight[..., None] * inks).sum(2).astype(np.float32)
 
 
-def smooth_labels(lab: Array, palette: Array, sigma: float) -> tuple[Array, Array]:
-    """Nearest palette entry with smooth outlines: (label map, index into palette)."""
+def smooth_labels(lab: Array, palette: Array, sigma: float) -> Array:
+    """The index of the nearest palette entry for every pixel, with smooth outlines."""
     distance = ((lab[:, :, None, :] - palette[None, None]) ** 2 * np.array([1.0, 1.6, 1.6], np.float32)).sum(-1)
     distance = np.sqrt(distance)
     channels = [blur(np.ascontiguousarray(distance[..., i]), sigma) for i in range(len(palette))]

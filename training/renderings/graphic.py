@@ -12,6 +12,7 @@ from training.renderings.blocks import (
     kuwahara,
     lightness,
     lines,
+    lozenges,
     relief,
     sample,
     skin,
@@ -122,16 +123,14 @@ def klimt(source: Source, draw: np.random.Generator, paintings: Paintings) -> Ar
     calm = smoothstep(0.25, 0.7, blur(np.clip(calm - skin(source.lab), 0, 1), 4))
     ramp = np.array([(0.22, 0.13, 0.06), (0.50, 0.33, 0.12), (0.83, 0.63, 0.22), (0.97, 0.87, 0.55)], np.float32)
     foil = np.stack([np.interp(source.light, (0, 0.3, 0.7, 1), ramp[:, c]) for c in range(3)], -1).astype(np.float32)
-    # spirals and rings by turns, in squares that stand on a corner and repeat with four cells
+    # spirals and rings by turns, on a lattice of four cells
     x, y = grid(source.light.shape)
-    size = 2 * TWO_CELLS
-    p, q = np.floor((x + y) / size), np.floor((x - y) / size)
-    dx, dy = x - size / 2 * (p + q + 1), y - size / 2 * (p - q)
+    u, v, _, turn = lozenges(source.light.shape, 2 * TWO_CELLS)
+    dx, dy = x - u, y - v
     radius, polar = np.hypot(dx, dy), np.arctan2(dy, dx)
-    spirals = (p + q) % 2 == 0
-    waves = np.cos(2 * np.pi * radius / 8 - np.where(spirals, polar, 0))
+    waves = np.cos(2 * np.pi * radius / 8 - np.where(turn > 0, polar, 0))
     motif = blur((smoothstep(-0.3, 0.6, waves) * smoothstep(11.5, 9.5, radius)).astype(np.float32), 0.6)
-    dye = np.where(spirals[..., None], colour(0.25, 0.14, 0.06), colour(0.10, 0.26, 0.34))
+    dye = np.where(turn[..., None] > 0, colour(0.25, 0.14, 0.06), colour(0.10, 0.26, 0.34))
     leaf = relief(mix(foil, dye, 0.7 * motif), 1.4 * motif, 0.4, 0.15)
     body = adjusted(source.simplified(4, 3), 1.35)
     lab = to_lab(body)

@@ -22,6 +22,7 @@ from training.renderings.blocks import (
     lightness,
     lines,
     local_contrast,
+    lozenges,
     mix_angles,
     paint,
     palette_map,
@@ -418,14 +419,10 @@ def van_gogh(source: Source, draw: np.random.Generator, paintings: dict[str, lis
 @medium("mosaic of tiles")
 def mosaic(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     lab = to_lab(with_chroma(source.rgb, 1.6, 85))
-    x, y = grid(source.light.shape)
-    p, q = np.floor((x + y) / TWO_CELLS), np.floor((x - y) / TWO_CELLS)  # square tiles that stand on a corner
-    u, v = TWO_CELLS / 2 * (p + q + 1), TWO_CELLS / 2 * (p - q)
+    u, v, border, turn = lozenges(source.light.shape, TWO_CELLS)
     glaze = sample(blur(lab, 2.5), u, v)
-    glaze[..., 0] = 50 + 1.12 * (glaze[..., 0] - 50) + np.where((p + q) % 2 == 0, 5, -5)
-    across = [np.abs((a / TWO_CELLS) % 1 - 0.5) for a in (x + y, x - y)]
-    tile = np.float32(DIAGONAL) * (0.5 - np.maximum(*across)).astype(np.float32)  # px to the joint
-    surface = smoothstep(0.2, 2.4, tile)
+    glaze[..., 0] = 50 + 1.12 * (glaze[..., 0] - 50) + 5 * turn
+    surface = smoothstep(0.2, 2.4, border)
     out = relief(to_rgb(glaze.astype(np.float32)), 2.0 * blur(surface, 0.8), 0.35, 0.1)
     return mix(0.3 * out + 0.7 * colour(0.36, 0.33, 0.31), out, surface)
 
@@ -435,19 +432,15 @@ def stained_glass(source: Source, draw: np.random.Generator, paintings: dict[str
     image = source.simplified(6, 5)
     lab = to_lab(image)
     # diamond panes, by turns of a lighter and of a deeper glass, and leads along the picture's outlines
-    x, y = grid(source.light.shape)
-    places = [(x + sign * y) / (2 * TWO_CELLS) for sign in (1, -1)]
-    turns, away = [np.floor(p) for p in places], [np.abs(p % 1 - 0.5) for p in places]
-    glass = np.where(sum(turns) % 2 == 0, 1, -1)
-    inner = 2 * DIAGONAL * (0.5 - np.maximum(*away)).astype(np.float32)
+    _, _, border, glass = lozenges(source.light.shape, 2 * TWO_CELLS)
     chroma, hue = np.hypot(lab[..., 1], lab[..., 2]), np.arctan2(lab[..., 2], lab[..., 1])
     strong = np.minimum(2.3 * chroma + 10, 85)
     hue = hue + 0.35 * glass
     pane = np.dstack([18 + 0.80 * lab[..., 0] + 7 * glass, strong * np.cos(hue), strong * np.sin(hue)])
-    glow = 0.84 + 0.28 * smoothstep(1, 9, inner)
+    glow = 0.84 + 0.28 * smoothstep(1, 9, border)
     out = to_rgb(pane) * glow[..., None]
     outline = lines(lightness(image), source.angle, 2.2, 0.965, 40)
-    lead = np.maximum(1 - smoothstep(0.2, 2.6, inner), outline)
+    lead = np.maximum(1 - smoothstep(0.2, 2.6, border), outline)
     return mix(out, colour(0.07, 0.07, 0.08), lead)
 
 
