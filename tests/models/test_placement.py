@@ -14,7 +14,7 @@ def new_pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 new_pages()
-print(new_pages())
+print(min(new_pages() for _ in range(3)))  # what the interpreter puts into the hole meanwhile may ask for a second one
 """
 
 
