@@ -112,15 +112,6 @@ def busy(picture: Array) -> float:
     return -flat(picture)
 
 
-def few_colours(picture: Array, count: int = 8) -> float:
-    """Share of the colours' variance that `count` flat colours explain, in [0, 1]."""
-    lab = cv2.resize(_lab(cv2.GaussianBlur(picture, (0, 0), 1.0)), (96, 96), interpolation=cv2.INTER_AREA)
-    pixels = np.ascontiguousarray(lab.reshape(-1, 3))
-    cv2.setRNGSeed(1)
-    rest, _, _ = cv2.kmeans(pixels, count, None, (cv2.TERM_CRITERIA_MAX_ITER, 10, 0), 2, cv2.KMEANS_PP_CENTERS)
-    return float(1 - rest / max(((pixels - pixels.mean(0)) ** 2).sum(), 1e-3))
-
-
 def warm(picture: Array) -> float:
     """Mean of b: yellow above 0, blue below."""
     return float(_lab(picture)[..., 2].mean())
