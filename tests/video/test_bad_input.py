@@ -278,6 +278,27 @@ def test_an_animated_webp_is_not_called_damaged(tmp_path):
         open_clip(clip)
 
 
+@pytest.mark.parametrize(
+    ("values", "compression", "found"),
+    [
+        (np.uint8, cv2.IMWRITE_TIFF_COMPRESSION_JPEG, "compressed as JPEG"),  # FFmpeg decodes it as black
+        (np.float32, cv2.IMWRITE_TIFF_COMPRESSION_NONE, "floating-point"),
+        (np.int32, cv2.IMWRITE_TIFF_COMPRESSION_LZW, "32 bits a channel"),
+    ],
+)
+def test_a_tiff_that_would_be_decoded_wrongly_is_refused(tmp_path, values, compression, found):
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f"{number}.tif"), picture(number))
+    with open_clip(tmp_path) as clip:
+        np.testing.assert_array_equal(next(iter(clip)).image, picture(1)[..., ::-1])
+    last = tmp_path / "2.tif"
+    cv2.imwrite(str(last), picture(2).astype(values), (cv2.IMWRITE_TIFF_COMPRESSION, compression))
+    with pytest.raises(InputError, match=f"KP-INPUT-CODEC.*{found}"):
+        open_clip(last)
+    with pytest.raises(InputError, match=rf"KP-INPUT-CODEC.*{found}.*\n.*2\.tif"), open_clip(tmp_path) as clip:
+        list(clip)
+
+
 def test_a_picture_in_avif_is_read_unless_it_has_several_parts(tmp_path):
     from PIL import Image, features
 

@@ -49,6 +49,9 @@ _PLAYLIST = re.compile(
 )
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)", re.I | re.S)
 _IMAGES = {b"\x89PNG": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
+_TIFF = {b"II*\0": "<", b"MM\0*": ">"}  # by their byte order
+_TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 8, 32773, 32946)  # none, CCITT, LZW, deflate, PackBits
+_CAMERA_RAW = (32803, 34892)  # compressed in ways of their own
 
 
 def check_source(path: str | PathLike[str]) -> Path:
@@ -113,9 +116,20 @@ def check_source(path: str | PathLike[str]) -> Path:
 
 
 def open_container(path: Path, limits: Limits | None = None) -> InputContainer:
-    """Open a path that `check_source` returned. Raises InputError: KP-INPUT-TRUNCATED, -DAMAGED, -NOT-VIDEO."""
+    """Open a path that `check_source` returned.
+
+    Raises InputError: KP-INPUT-CODEC, -TRUNCATED, -DAMAGED, -NOT-VIDEO, -NAME.
+    """
     with open(path, "rb") as file:
         head = file.read(4096)
+        unread = _unread_tiff(file, head)
+    if unread:
+        raise InputError(
+            "KP-INPUT-CODEC",
+            f"there is no decoder for a TIFF {unread}",
+            where=shown(path),
+            fix="save it as PNG, or as a TIFF in RGB with LZW or without compression",
+        )
     # Named where the bytes name it: by the file name alone "photo%d.png" would be read as a sequence.
     kind = next((name for magic, name in _IMAGES.items() if head.startswith(magic)), None)
     if kind == "png_pipe" and b"acTL" in head.partition(b"IDAT")[0]:
@@ -234,6 +248,40 @@ def is_animated_webp(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
+
+
+def _unread_tiff(file: BinaryIO, head: bytes) -> str:
+    """What the first picture of a TIFF has that FFmpeg decodes wrongly (JPEG as black) or not; empty if nothing."""
+    if head[:4] in (b"II+\0", b"MM\0+"):
+        return "of the kind for huge files (BigTIFF)"
+    order = _TIFF.get(head[:4])
+    if order is None or len(head) < 8:
+        return ""
+    file.seek(struct.unpack(order + "I", head[4:8])[0])
+    count = file.read(2)
+    entries = file.read(12 * struct.unpack(order + "H", count)[0]) if len(count) == 2 else b""
+    tags = {}
+    for entry in (entries[at : at + 12] for at in range(0, len(entries) - 11, 12)):
+        tag, kind, values = struct.unpack(order + "HHI", entry[:8])
+        if kind == 3 and values > 2:  # one number for each channel, kept elsewhere
+            file.seek(struct.unpack(order + "I", entry[8:])[0])
+            entry = entry[:8] + file.read(2)
+        if kind in (3, 4) and len(entry) >= 10:
+            tags[tag] = (
+                struct.unpack(order + "H", entry[8:10])[0] if kind == 3 else struct.unpack(order + "I", entry[8:])[0]
+            )
+    compression, colours, bits, numbers = tags.get(259, 1), tags.get(262, 2), tags.get(258, 1), tags.get(339, 1)
+    if colours in _CAMERA_RAW:
+        return ""
+    if compression in (6, 7):
+        return "that is compressed as JPEG"
+    if compression not in _TIFF_COMPRESSIONS:
+        return f"with compression {compression}"
+    if colours in (8, 9, 10):
+        return "in Lab colours"
+    if numbers == 3:
+        return "of floating-point numbers"
+    return f"of {bits} bits a channel" if bits > 16 else ""
 
 
 def _cut_boxes(file: BinaryIO, size: int) -> Cut | None:
