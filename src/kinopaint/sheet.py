@@ -14,7 +14,7 @@ from kinopaint.errors import OutputError, SettingsError
 from kinopaint.video.sequence import numbered
 
 Picture = NDArray[np.uint8]
-MARGIN, LINE = 6, 20  # pixels
+MARGIN, LINE, FONT_SIZE = 6, 20, 14  # pixels
 PAPER, INK = 250, 30  # grey values
 JPEG_QUALITY = 90
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -45,8 +45,13 @@ def _cell(picture: Picture, text: str, limit: tuple[int, int]) -> Picture:
     if not text:
         return picture
     strip = np.full((LINE, picture.shape[1], 3), PAPER, np.uint8)
-    plain = "".join(letter if " " <= letter <= "~" else "?" for letter in text)  # the font knows ASCII only
-    cv2.putText(strip, plain, (1, LINE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (INK, INK, INK), 1, cv2.LINE_AA)
+    place, ink = (1, LINE - 6), (INK, INK, INK)
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    if hasattr(cv2, "FontFace"):
+        cv2.putText(strip, line, place, ink, cv2.FontFace("sans"), FONT_SIZE, 400, cv2.PUT_TEXT_ALIGN_LEFT)
+    else:  # the font of OpenCV 4 knows ASCII only
+        line = line.encode("ascii", "replace").decode()
+        cv2.putText(strip, line, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, ink, 1, cv2.LINE_AA)
     return np.vstack([picture, strip])
 
 
