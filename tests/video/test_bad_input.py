@@ -299,6 +299,20 @@ def test_a_tiff_that_would_be_decoded_wrongly_is_refused(tmp_path, values, compr
         list(clip)
 
 
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (b"II+\0\x08\0\0\0" + b"\x10" + bytes(23), "BigTIFF"),
+        (b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 262, 3, 1, 8, 0, 0), "Lab colours"),
+        (b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 259, 3, 1, 50000, 0, 0), "compression 50000"),
+    ],
+)
+def test_tiffs_of_other_kinds_are_named(tmp_path, head, found):
+    (tmp_path / "a.tif").write_bytes(head)
+    with pytest.raises(InputError, match=f"KP-INPUT-CODEC.*{found}"):
+        open_clip(tmp_path / "a.tif")
+
+
 def test_a_picture_in_avif_is_read_unless_it_has_several_parts(tmp_path):
     from PIL import Image, features
 

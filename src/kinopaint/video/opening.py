@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import av
 from av.container import InputContainer
@@ -49,7 +49,7 @@ _PLAYLIST = re.compile(
 )
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)", re.I | re.S)
 _IMAGES = {b"\x89PNG": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
-_TIFF = {b"II*\0": "<", b"MM\0*": ">"}  # by their byte order
+_TIFF: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
 _TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 8, 32773, 32946)  # none, CCITT, LZW, deflate, PackBits
 _CAMERA_RAW = (32803, 34892)  # compressed in ways of their own
 
@@ -255,21 +255,24 @@ def _unread_tiff(file: BinaryIO, head: bytes) -> str:
     if head[:4] in (b"II+\0", b"MM\0+"):
         return "of the kind for huge files (BigTIFF)"
     order = _TIFF.get(head[:4])
-    if order is None or len(head) < 8:
+    if order is None:
         return ""
-    file.seek(struct.unpack(order + "I", head[4:8])[0])
-    count = file.read(2)
-    entries = file.read(12 * struct.unpack(order + "H", count)[0]) if len(count) == 2 else b""
+
+    def number(data: bytes) -> int:
+        return int.from_bytes(data, order)
+
+    file.seek(number(head[4:8]))
+    entries = file.read(12 * number(file.read(2)))
     tags = {}
-    for entry in (entries[at : at + 12] for at in range(0, len(entries) - 11, 12)):
-        tag, kind, values = struct.unpack(order + "HHI", entry[:8])
-        if kind == 3 and values > 2:  # one number for each channel, kept elsewhere
-            file.seek(struct.unpack(order + "I", entry[8:])[0])
-            entry = entry[:8] + file.read(2)
-        if kind in (3, 4) and len(entry) >= 10:
-            tags[tag] = (
-                struct.unpack(order + "H", entry[8:10])[0] if kind == 3 else struct.unpack(order + "I", entry[8:])[0]
-            )
+    for entry in (entries[at : at + 12] for at in range(0, len(entries), 12)):
+        kind, values, value = number(entry[2:4]), number(entry[4:8]), entry[8:]
+        if kind == 3:  # 16 bits each; more than two of them, such as one for each channel, are kept elsewhere
+            if values > 2:
+                file.seek(number(value))
+                value = file.read(2)
+            value = value[:2]
+        if kind in (3, 4):
+            tags[number(entry[:2])] = number(value)
     compression, colours, bits, numbers = tags.get(259, 1), tags.get(262, 2), tags.get(258, 1), tags.get(339, 1)
     if colours in _CAMERA_RAW:
         return ""
