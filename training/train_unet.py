@@ -72,12 +72,15 @@ HARD = {
     "impasto (palette knife)",
     "impressionist painting",
 }
-# cells with which the pattern repeats; those of other media repeat with two
-LATTICE = {
-    "cubist painting": 4,
-    "stained glass window": 4,
-    "gold-leaf decorative painting (Klimt)": 4,
-    "cross-stitch embroidery": 3,
+# media whose pattern repeats with four cells; those of the others repeat with two
+FOUR_CELLS = {
+    "cubist painting",
+    "gold-leaf decorative painting (Klimt)",
+    "impasto (palette knife)",
+    "impressionist painting",
+    "low-poly render",
+    "stained glass window",
+    "swirling post-impressionist painting (van Gogh)",
 }
 STRENGTH = {"": 1.0, "slightly": 0.5, "strongly": 1.25}  # share of the way from photograph to rendering
 STRENGTH_SHARE = 0.07  # of the samples of a medium or mood alone, for each word of strength
@@ -184,13 +187,16 @@ class Triples:
         photos: dict[str, torch.Tensor],
         pairs: dict[Style, list[tuple[torch.Tensor, torch.Tensor]]],
         words: Words,
-        focus: dict[str, float],
         seed: int,
         step: int = 0,
     ) -> None:
         self.words, self.pairs, self.rng = words, pairs, np.random.default_rng([seed, step])
         self.photos = [photos[n] for n in sorted(photos)]
         self.styles = list(pairs)
+        self.look_at({})
+
+    def look_at(self, focus: dict[str, float]) -> None:
+        """Draw the styles of `focus` so many times as often as otherwise."""
         weights = np.array([self._weight(medium, mood, focus) for medium, mood in self.styles])
         kinds = np.array([2 * bool(medium) + bool(mood) for medium, mood in self.styles])  # 1 mood, 2 medium, 3 both
         shares = {1: MOOD_SHARE, 2: 1 - MOOD_SHARE - BOTH_SHARE, 3: BOTH_SHARE}
@@ -205,7 +211,7 @@ class Triples:
 
     def place(self, medium: str | None, rendering: torch.Tensor, height: int, width: int) -> tuple[int, int]:
         """First cell down and across of a crop, on the lattice of the medium's pattern: phases are whole pictures'."""
-        lattice = LATTICE.get(medium or "", 2)
+        lattice = 4 if medium in FOUR_CELLS else 2
         _, rows, columns = rendering.shape
         y, x = (lattice * int(self.rng.integers((a - b) // lattice + 1)) for a, b in ((rows, height), (columns, width)))
         return y, x
@@ -279,6 +285,7 @@ def main() -> None:
     parser.add_argument("--lean", type=float, default=0.6, help="exponent of uniform timesteps; below 1 leans to noise")
     parser.add_argument("--focus", nargs="*", default=[], metavar="STYLE", help="seen more often")
     parser.add_argument("--focus-weight", type=float, default=3.0, help="how many times as often")
+    parser.add_argument("--focus-until", type=float, default=1.0, help="share of the time after which it ends")
     parser.add_argument("--captions", type=int, default=160, help="captions per medium and mood")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     add_device(parser)
@@ -304,7 +311,7 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
     checkpoint, trained = args.out / "checkpoint.pt", {"model": model, "average": average, "optimiser": optimiser}
     step, spent, seen = resumed(checkpoint, trained, step=0, spent=0.0, seen=0)
-    data = Triples(store["photo"], pairs, words, dict.fromkeys(args.focus, args.focus_weight), args.seed, step)
+    data = Triples(store["photo"], pairs, words, args.seed, step)
     limit, last = 60 * args.minutes, time.time()
     losses: list[float] = []
 
@@ -318,6 +325,7 @@ def main() -> None:
 
     while spent < limit:
         share = spent / limit
+        data.look_at(dict.fromkeys(args.focus, args.focus_weight) if share < args.focus_until else {})
         rate = float(args.rate * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * np.cos(np.pi * share)) + 2e-5)
         for group in optimiser.param_groups:
             group["lr"] = rate

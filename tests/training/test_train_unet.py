@@ -12,8 +12,8 @@ from training.render_shards import slug
 from training.train_autoencoder import CHANNELS
 from training.train_unet import (
     FIRST_LEVEL,
+    FOUR_CELLS,
     IDENTITY_STYLE,
-    LATTICE,
     STRENGTH,
     Triples,
     cache_latents,
@@ -41,7 +41,7 @@ def samples():
     photo, drawn = torch.zeros(CHANNELS, 6, 6), torch.ones(CHANNELS, 6, 6)
     pairs = {(medium, None): [(photo, drawn)] for medium in ("oil painting", "pencil sketch")}
     pairs |= {(None, "winter"): [(photo, drawn)], ("oil painting", "winter"): [(photo, drawn)]}
-    return Triples({"a": photo}, pairs, _Words(pairs), {}, seed=0)
+    return Triples({"a": photo}, pairs, _Words(pairs), seed=0)
 
 
 def test_strength_words_scale_the_target(samples):
@@ -56,7 +56,7 @@ def test_strength_words_scale_the_target(samples):
 
 def test_crops_start_on_the_lattice_of_the_pattern(samples):
     rendering = torch.zeros(CHANNELS, 40, 33)
-    for medium, lattice in (*LATTICE.items(), ("oil painting", 2), (None, 2)):
+    for medium, lattice in (*((m, 4) for m in FOUR_CELLS), ("oil painting", 2), (None, 2)):
         places = [samples.place(medium, rendering, 16, 16) for _ in range(300)]
         assert {y for y, _ in places} == set(range(0, 25, lattice))
         assert {x for _, x in places} == set(range(0, 18, lattice))
@@ -68,6 +68,18 @@ def test_every_kind_of_style_is_drawn_by_its_share(samples):
     assert 0.65 < (drawn < 2).float().mean() < 0.75  # media alone
     assert 0.07 < (drawn == 2).float().mean() < 0.13
     assert 0.16 < (drawn == 3).float().mean() < 0.24
+
+
+def test_a_focus_is_drawn_more_often_and_can_end(samples):
+    def share():
+        _, _, text = samples.batch(2000, 2, 2, identity=0.0)
+        media = text[:, 0, 0][(text[:, 0, 0] >= 0) & (text[:, 0, 0] < 2)]
+        return float((media == 1).float().mean())
+
+    samples.look_at({"pencil sketch": 6.0})
+    assert 0.82 < share() < 0.89
+    samples.look_at({})
+    assert 0.46 < share() < 0.54
 
 
 def test_text_and_image_are_dropped_alone_and_together(samples):
