@@ -8,6 +8,7 @@ import csv
 from pathlib import Path
 
 CARD = Path("src/kinopaint/models/mini/README.md")
+TRIED = "[what was tried for them](../../../../training/README.md#what-was-learnt-on-the-way)"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 COLUMNS = {
     "named": "named",
@@ -96,7 +97,7 @@ def section(found: Figures, run: dict[str, tuple[str, float]]) -> str:
         f"![{name}](../../../../docs/images/gallery/{slug}.jpg)<br>{name}"
         for name, slug in zip(low, slugs, strict=True)
     )
-    return "\n".join([*lines, "", "The three weakest:", "", f"| {shown} |", "|---" * len(low) + "|", ""])
+    return "\n".join([*lines, "", f"The three weakest ({TRIED}):", "", f"| {shown} |", "|---" * len(low) + "|", ""])
 
 
 def main() -> None:
