@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from training.renderings.blocks import DIAGONAL, TWO_CELLS, Array, to_lab
-from training.renderings.graphic import DECO, PAPERS
+from training.renderings.graphic import DECO
 from training.renderings.media import IRON, PIGMENTS
 
 Measure = Callable[[Array], float]
@@ -174,10 +174,11 @@ IRON_RAMP = np.stack([np.interp(np.linspace(0, 6, 40), np.arange(7), IRON[:, c])
 NEAR_DIAGONAL = (0.75 * DIAGONAL, 1.3 * DIAGONAL)
 CROSSED = partial(hatched, degrees=(45, -45), periods=NEAR_DIAGONAL, spread=18)
 RISING, FALLING = (partial(hatched, degrees=(angle,), periods=NEAR_DIAGONAL) for angle in (-45, 45))
+FOUR_CELLS = partial(repeats, period=2 * TWO_CELLS)
 LEVEL = partial(hatched, degrees=(0,), periods=(12, 20))
 FEATURES: dict[str, Feature] = {
     "oil painting": Feature("bristles along the diagonals of the forms", ((CROSSED, 0.15), (repeats, 0.2))),
-    "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.0),)),
+    "impasto (palette knife)": Feature("raised slabs of paint", ((texture, 3.0), (FOUR_CELLS, 0.22))),
     "watercolor painting": Feature("paper shines through, nothing is black", ((paper, 0.03), (no_black, 17))),
     "gouache painting": Feature("flat matte areas without black", ((flat, 0.34), (no_black, 20))),
     "chalk pastel drawing": Feature("strokes at 45 degrees on toned paper", ((FALLING, 0.5),)),
@@ -200,9 +201,11 @@ FEATURES: dict[str, Feature] = {
     "anime (cel shading)": Feature("flat cels with fine lines", ((flat, 0.25), (dark_lines, 0.008), (two_tone, 0.2))),
     "pop art with halftone dots": Feature("dots every 11 px, at 45 degrees", ((repeats, 0.13), (two_tone, 0.4))),
     "pointillist painting": Feature("dots of other hues side by side", ((broken, 9.0), (repeats, 0.22))),
-    "impressionist painting": Feature("rows of dabs of broken colour", ((broken, 4.0), (repeats, 0.4))),
+    "impressionist painting": Feature(
+        "dabs of broken colour, no black", ((broken, 4.0), (FOUR_CELLS, 0.2), (no_black, 22))
+    ),
     "swirling post-impressionist painting (van Gogh)": Feature(
-        "long strokes everywhere", ((strokes, 0.68), (broken, 3.8))
+        "thick strokes of broken colour", ((texture, 3.0), (broken, 4.5), (FOUR_CELLS, 0.2))
     ),
     "cubist painting": Feature("planes with straight shaded cuts", ((strokes, 0.6), (texture, 2.0), (busy, -0.26))),
     "expressionist painting": Feature("wild colour in bold strokes", ((chroma, 19), (broken, 4.2), (strokes, 0.55))),
@@ -211,9 +214,9 @@ FEATURES: dict[str, Feature] = {
         "black lead lines", ((partial(dark_lines, width=9, depth=20), 0.08), (CROSSED, 0.3))
     ),
     "pixel art": Feature("squares of 8 px", ((blocks, 0.3),)),
-    "low-poly render": Feature("flat facets on a lattice of 16 px", ((flat, 0.35), (repeats, 0.2))),
-    "paper cut-out": Feature("a few papers", ((partial(near_palette, palette=PAPERS, reach=8), 0.6),)),
-    "cross-stitch embroidery": Feature("a cross in every cell of 12 px", ((partial(repeats, period=12), 0.2),)),
+    "low-poly render": Feature("flat triangles, 32 px long", ((flat, 0.35), (FOUR_CELLS, 0.28))),
+    "paper cut-out": Feature("flat sheets, their cuts pale", ((flat, 0.38), (light_lines, 0.01), (no_black, 14))),
+    "cross-stitch embroidery": Feature("crossed threads, 11 px apart", ((CROSSED, 0.5), (repeats, 0.3), (busy, -0.15))),
     "chalkboard drawing": Feature("hatched chalk, its sticks pale", ((CROSSED, 0.3), (repeats, 0.12), (grey, -14))),
     "blueprint": Feature(
         "Prussian blue with a grid", ((partial(hue_share, low=255, high=300, least=20), 0.7), (repeats, 0.095))
@@ -221,7 +224,7 @@ FEATURES: dict[str, Feature] = {
     "neon (cyberpunk)": Feature(
         "bright tubes in the dark", ((chroma, 26), (dark, -45), (partial(light_lines, width=9, depth=18), 0.03))
     ),
-    "faded vintage photograph": Feature("no black, yellowed", ((no_black, 20), (warm, 8), (grey, -33))),
+    "faded vintage photograph": Feature("no black, yellowed", ((no_black, 20), (warm, 8), (grey, -37))),
     "film noir": Feature("grey and dark", ((grey, -6), (dark, -80))),
     "art deco poster": Feature("ten inks", ((partial(near_palette, palette=DECO), 0.38),)),
     "thermal camera image": Feature("the iron palette", ((partial(near_palette, palette=IRON_RAMP, reach=18), 0.85),)),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from training import words
 from training.renderings import MEDIA, render
-from training.renderings.blocks import TWO_CELLS, Noise, diagonal, triangles
+from training.renderings.blocks import TWO_CELLS, Noise, diagonal, strokes_along, triangles
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,30 @@ def test_triangles_fill_the_picture_when_the_last_cells_hold_no_pixel(photograph
     assert np.abs(facets.mean((0, 1)) - photograph.mean((0, 1))).max() < 0.02
 
 
-def test_triangles_of_an_even_picture_are_the_halves_of_the_squares():
-    _, _, upper = triangles(np.full((64, 80, 3), 0.5, np.float32), TWO_CELLS)
-    y, x = np.mgrid[:64, :80] % TWO_CELLS
-    beside = (np.abs(x + y - TWO_CELLS) > 2) & (x > 1) & (y > 1)  # borders belong to whichever was drawn last
-    assert np.array_equal(upper[beside], (x + y < TWO_CELLS)[beside])
+def test_triangles_of_an_even_picture_stand_and_hang_by_turns():
+    _, _, hanging = triangles(np.full((64, 80, 3), 0.5, np.float32), TWO_CELLS)
+    y, x = np.mgrid[:64, :80]
+    row, down = y // TWO_CELLS, y % TWO_CELLS
+    off = np.abs((x + TWO_CELLS * (row % 2)) % (2 * TWO_CELLS) - TWO_CELLS)  # every other row is half a step aside
+    beside = (np.abs(off + down - TWO_CELLS) > 2) & (down > 1)  # borders belong to whichever was drawn last
+    assert np.array_equal(hanging[beside], (off + down < TWO_CELLS)[beside])
+
+
+@pytest.mark.parametrize(("quarter", "step"), [(0, (0, 1)), (1, (1, 1)), (2, (1, 0)), (3, (1, -1))])
+def test_strokes_run_along_the_angle_and_short_ones_break_off(quarter, step):
+    angle = np.full((96, 96), quarter * np.pi / 4, np.float32)
+    long, short = strokes_along(angle), strokes_along(angle, short=True)
+
+    def moved(waves, times):
+        return np.roll(waves, (times * step[0], times * step[1]), (0, 1))
+
+    for times in range(1, 9):  # the other three directions leave a trace
+        assert np.abs(moved(long, times) - long).max() < 0.05
+    for waves, cells in ((long, 2), (short, 4)):
+        np.testing.assert_allclose(waves[:, 8 * cells :], waves[:, : -8 * cells], atol=1e-4)
+        np.testing.assert_allclose(waves[8 * cells :], waves[: -8 * cells], atol=1e-4)
+    assert np.abs(short).max() > 0.9
+    assert np.abs(moved(short, 16 if 0 in step else 8) + short).max() < 0.05
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -100,6 +100,20 @@ def diagonal(shape: tuple[int, ...], sign: int) -> Array:
     return np.float32(2**0.5) * np.cos((x + sign * y) * np.float32(2 * np.pi / TWO_CELLS))
 
 
+def strokes_along(angle: Array, short: bool = False) -> Array:
+    """Waves of height 1, two cells apart: every pixel's run along that of the four directions that the latents can
+    carry which is nearest to `angle`. `short` ones break off after two cells, each row a stroke aside.
+    """
+    x, y = grid(angle.shape)
+    turn = np.float32(2 * np.pi / TWO_CELLS)
+    waves, total = np.zeros_like(angle), np.zeros_like(angle)
+    for direction, along, across in ((0, x, y), (1, x + y, y - x), (2, y, x), (3, x - y, x + y)):
+        near = np.exp(5 * np.cos(2 * (angle - direction * np.float32(np.pi / 4))))
+        waves += near * np.cos(turn * across) * (np.cos(turn / 2 * along) if short else 1)
+        total += near
+    return waves / total
+
+
 def lozenges(shape: tuple[int, ...], period: int) -> tuple[Array, Array, Array, Array]:
     """Squares that stand on a corner and repeat with `period` px: for every pixel the middle of its square, x and y,
     the distance to its border in px, and 1 or -1 by turns.
@@ -227,13 +241,7 @@ def relief(rgb: Array, height: Array, strength: float, gloss: float) -> Array:
 
 @dataclass(frozen=True)
 class Pass:
-    """One layer of brush strokes: lattice spacing, length, width, colour jitter (L, ab), tolerance.
-
-    A `regular` layer leaves nothing to chance: seeds stand on the lattice, light strokes lie over dark ones. With a
-    spacing of 8 px the strokes repeat with the autoencoder's cells, so that all but the turn of a stroke is the same in
-    every latent, and the turn follows from the picture: a small model learns that far sooner than strokes whose places
-    only a random table knows.
-    """
+    """One layer of brush strokes: lattice spacing, length, width, colour jitter (L, ab), tolerance."""
 
     spacing: float
     length: float
@@ -242,7 +250,6 @@ class Pass:
     tolerance: float = 0.15
     segments: int = 5
     only_detail: tuple[float, float] | None = None
-    regular: bool = False
 
 
 def paint(
@@ -252,7 +259,7 @@ def paint(
     rows, cols = source.shape[:2]
     rng = noise.generator(name)
     ny, nx = int(1024 / stroke.spacing), int(1024 / stroke.spacing)
-    jitter = np.full((ny, nx, 10), 0.5, np.float32) if stroke.regular else rng.random((ny, nx, 10), dtype=np.float32)
+    jitter = rng.random((ny, nx, 10), dtype=np.float32)
     gy, gx = np.mgrid[:ny, :nx].astype(np.float32)
     px = (gx + 0.5 + (jitter[..., 0] - 0.5)) * np.float32(stroke.spacing)
     py = (gy + 0.5 + (jitter[..., 1] - 0.5)) * np.float32(stroke.spacing)
@@ -291,7 +298,7 @@ def paint(
     shade[:, 1:] += stroke.jitter[1] * (2 * jitter[:, 4:6] - 1)
     rgb = (to_rgb(shade[None])[0] * 255).astype(np.int32)
     widths = np.maximum(np.round(stroke.width * size), 0).astype(np.int32)
-    order = np.argsort(colour[:, 0] if stroke.regular else jitter[:, 6], kind="stable")
+    order = np.argsort(jitter[:, 6], kind="stable")
     canvas = np.ascontiguousarray((np.clip(ground, 0, 1) * 255).astype(np.uint8))
     ridge = np.ascontiguousarray(np.clip(height, 0, 255).astype(np.uint8))
     fixed = np.round(points * 16).astype(np.int32)
@@ -305,12 +312,6 @@ def paint(
         if width > 3:
             cv2.polylines(ridge, [fixed[i]], False, int(top[i]) + 40, max(width // 2, 1), cv2.LINE_AA, 4)
     return canvas.astype(np.float32) / 255, ridge.astype(np.float32)
-
-
-def streaked(rgb: Array, height: Array, angle: Array, change: tuple[float, float, float]) -> Array:
-    """Change the shade (L, a, b) from the valleys between the strokes of `height` to their ridges."""
-    ridges = along(blur(height, 0.6) - blur(height, 5), angle, 5)
-    return to_rgb(to_lab(rgb) + np.clip(ridges / 22, -1, 1)[..., None] * np.array(change, np.float32))
 
 
 def soft_inks(lab: Array, inks: Array, reach: float) -> Array:
@@ -417,35 +418,43 @@ class Source:
         return image
 
 
-def triangles(rgb: Array, size: int) -> tuple[Array, Array, Array]:
-    """Two triangles to each square of a lattice of `size`, its vertices pulled to strong edges.
+def triangles(rgb: Array, height: int) -> tuple[Array, Array, Array]:
+    """Rows of triangles that stand on their longest side and on their corner by turns, `height` px high and twice as
+    wide; their corners are pulled to strong edges.
 
     Returns the mean colour of each pixel's triangle, the slope of the lightness within it as an RGB-sized normal
-    (x, y, 0), and 1 where the triangle is the upper one of its square, else 0.
+    (x, y, 0), and 1 where the triangle stands on its corner, else 0.
     """
     rows, cols = rgb.shape[:2]
     light = lightness(rgb)
     strength = structure(rgb, 1.5, 6.0).detail
     x, y = grid(light.shape)
-    ny, nx = -(-rows // size) + 1, -(-cols // size) + 1
-    place = (((y + size // 2) // size).astype(np.int32) * nx + ((x + size // 2) // size).astype(np.int32)).ravel()
+    ny, nx = -(-rows // height) + 1, -(-cols // (2 * height)) + 2
+    gy, gx = np.mgrid[:ny, :nx]
+    spot = np.stack([(2 * gx - gy % 2) * height, gy * height], -1).reshape(-1, 2)  # every other row half a step aside
+    row = ((y + height / 2) // height).astype(np.int32)
+    place = (row * nx + ((x + height * (1 + row % 2)) // (2 * height)).astype(np.int32)).ravel()
     weight = (strength.ravel() + 1e-3) ** 6
     total = np.maximum(np.bincount(place, weight, nx * ny), 1e-30)
     edge = np.stack([np.bincount(place, weight * a.ravel(), nx * ny) / total for a in (x, y)], -1)
     strongest = np.zeros(nx * ny, np.float32)
     np.maximum.at(strongest, place, strength.ravel())
-    gy, gx = np.mgrid[:ny, :nx]
-    spot = np.stack([gx * size, gy * size], -1).reshape(-1, 2)
-    inner = ((gx > 0) & (gx < nx - 1) & (gy > 0) & (gy < ny - 1)).reshape(-1)
-    pull = (0.7 * smoothstep(3, 8, strongest) * inner)[:, None]
+    inner = ((spot > 0) & (spot < (cols - 1, rows - 1))).all(1)
+    pull = (0.6 * smoothstep(3, 8, strongest) * inner)[:, None]
     points = spot * (1 - pull) + edge * pull
-    first = (gy * nx + gx)[:-1, :-1].ravel()
-    upper, lower = (first[:, None] + np.array(c) for c in ((0, 1, nx), (1, nx, nx + 1)))
+    first = (gy * nx + gx)[:-1, :-1]
+    aside = (gy % 2)[:-1, :-1]  # below a row that is not moved aside, the next one begins half a step to the left
+    below = first + nx
+    hanging = np.stack([first, first + 1, below + 1 - aside], -1).reshape(-1, 3)
+    standing = np.stack([first + aside, below, below + 1], -1).reshape(-1, 3)
     index = np.zeros((rows, cols), np.int32)
-    for i, corner in enumerate(points[np.concatenate([upper, lower])]):
+    for i, corner in enumerate(points[np.concatenate([hanging, standing])]):
         cv2.fillConvexPoly(index, np.round(corner * 16).astype(np.int32), i, cv2.LINE_8, 4)
-    count = len(upper) + len(lower)
     soft = blur(light, 2.5)
     slope = np.dstack([cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1), np.zeros_like(soft)])
-    over = (index < len(upper)).astype(np.float32)
-    return cell_means(rgb, index, count)[index], cell_means(slope, index, count)[index] * 4, over
+    count = len(hanging) + len(standing)
+    return (
+        cell_means(rgb, index, count)[index],
+        cell_means(slope, index, count)[index] * 4,
+        (index < len(hanging)).astype(np.float32),
+    )

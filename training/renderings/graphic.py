@@ -1,6 +1,5 @@
 """Media of facets, paper, thread, poster ink and gold. Lengths as in `media`."""
 
-import cv2
 import numpy as np
 
 from training.renderings.blocks import (
@@ -13,6 +12,7 @@ from training.renderings.blocks import (
     lightness,
     lines,
     lozenges,
+    posterise,
     relief,
     sample,
     skin,
@@ -31,64 +31,42 @@ Paintings = dict[str, list[Array]]
 
 @medium("low-poly render")
 def low_poly(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    facets, normals, upper = triangles(with_chroma(source.rgb, 1.45), TWO_CELLS)
+    facets, normals, hanging = triangles(with_chroma(source.rgb, 1.45), TWO_CELLS)
     lab = to_lab(facets)
-    lab[..., 0] += 20 * np.clip(normals @ colour(-0.5, -0.6, 0.0), -1, 1) + 4.5 * (2 * upper - 1)
+    lab[..., 0] += 20 * np.clip(normals @ colour(-0.5, -0.6, 0.0), -1, 1) + 6 * (2 * hanging - 1)
     return to_rgb(lab)
-
-
-PAPERS = np.array(
-    [
-        (0.96, 0.95, 0.92), (0.78, 0.78, 0.76), (0.50, 0.50, 0.50), (0.13, 0.13, 0.15), (0.85, 0.20, 0.18),
-        (0.45, 0.12, 0.14), (0.93, 0.52, 0.16), (0.97, 0.80, 0.20), (0.60, 0.74, 0.25), (0.16, 0.42, 0.22),
-        (0.16, 0.55, 0.56), (0.55, 0.76, 0.90), (0.15, 0.38, 0.75), (0.10, 0.16, 0.36), (0.48, 0.26, 0.56),
-        (0.94, 0.62, 0.68), (0.88, 0.70, 0.54), (0.56, 0.36, 0.22), (0.30, 0.20, 0.14),
-    ],
-    np.float32,
-)  # fmt: skip
 
 
 @medium("paper cut-out")
 def paper_cutout(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    lab = blur(to_lab(with_chroma(source.simplified(6, 6), 1.6)), 1.0)
-    sheets = mix(lab, soft_inks(lab, to_lab(PAPERS[None])[0], 12), 0.92)
-    x, y = grid(source.light.shape)
-    above = 1 - sheets[..., 0] / 100  # dark papers lie over light ones
+    lab = to_lab(source.simplified(6, 6))
+    light = blur(lab[..., 0], 3) / 100
+    sheets = posterise(light, 4, 0.06)
+    # papers are dyed through: one colour from edge to edge, the hue of the broad surroundings
+    dye = blur(lab[..., 1:], 6) * 1.9
+    x, y = grid(light.shape)
 
-    def step(reach: float) -> Array:
-        """How far the sheet `reach` px up and left lies above that of the pixel."""
-        return np.clip(sample(above, x - reach, y - reach) - above, -1, 1)
+    def lies_below(reach: float) -> Array:
+        """1 where the sheet `reach` px up and left is a darker one, which lies above."""
+        return smoothstep(0.06, 0.2, sheets - sample(sheets, x - reach, y - reach))
 
-    drop = blur(smoothstep(0.04, 0.3, step(4)), 1.5)
-    out = to_rgb(sheets) * (1 - 0.6 * drop - 0.3 * blur(smoothstep(0.04, 0.3, step(8)), 4))[..., None]
-    edge = smoothstep(0.06, 0.3, -step(2.5))  # the white core of the paper where it is cut
-    return mix(out, colour(0.97, 0.96, 0.94), 0.8 * blur(edge, 0.6))
+    shadow = 0.5 * blur(lies_below(4), 1.5) + 0.25 * blur(lies_below(8), 4)
+    out = to_rgb(np.dstack([6 + 96 * sheets, dye])) * (1 - shadow)[..., None]
+    cut = smoothstep(0.06, 0.2, sample(sheets, x + 2.5, y + 2.5) - sheets)  # the paper's white core at the lower edge
+    return mix(out, colour(0.97, 0.96, 0.94), 0.75 * blur(cut, 0.6))
 
 
 @medium("cross-stitch embroidery")
 def cross_stitch(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    size, fine = 12, 8
-    rows, cols = source.light.shape
-    h, w = -(-rows // size), -(-cols // size)
-    image = with_chroma(kuwahara(source.rgb, 2.5, source.direction), 1.75)
-    padded = cv2.copyMakeBorder(image, 0, h * size - rows, 0, w * size - cols, cv2.BORDER_REPLICATE)
-    stitch = cv2.resize(padded, (w, h), interpolation=cv2.INTER_AREA)
-    # one cross, drawn large and reduced: two round threads, the upper one brighter
-    u, v = np.meshgrid(np.arange(size * fine), np.arange(size * fine))
-    u, v = (u + 0.5) / (size * fine) - 0.5, (v + 0.5) / (size * fine) - 0.5
-    cover, shade = np.zeros_like(u), np.zeros_like(u)
-    for across, run, bright in ((u + v, u - v, 0.86), (u - v, u + v, 1.06)):
-        near = np.abs(across) / np.sqrt(2) / 0.19
-        thread = (near < 1) & (np.abs(run) < 0.96)
-        lit = bright * (0.72 + 0.38 * np.sqrt(np.clip(1 - near**2, 0, 1))) * (1 + 0.07 * np.sin(run * 40))
-        cover, shade = np.where(thread, 1, cover), np.where(thread, lit, shade)
-    cover, shade = (
-        cv2.resize(a.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) for a in (cover, shade * cover)
-    )
-    coloured = np.kron(stitch, np.ones((size, size, 1), np.float32))
-    cover, shade = (np.tile(a, (h, w))[:rows, :cols] for a in (cover, shade))
-    linen = 0.62 * colour(0.67, 0.64, 0.58)
-    return np.clip(coloured[:rows, :cols] * shade[..., None] + linen * (1 - cover)[..., None], 0, 1)
+    x, y = grid(source.light.shape)
+    image = blur(with_chroma(kuwahara(source.rgb, 2.5, source.direction), 1.75), 2.5)
+    out = np.broadcast_to(colour(0.56, 0.53, 0.47), image.shape)  # linen, in the shade between the threads
+    # two round threads across every square of two cells, from corner to corner, one over the other
+    for across, bright in ((x + y, 0.92), (x - y, 1.08)):
+        near = np.abs(across % TWO_CELLS - TWO_CELLS / 2) / np.float32(2**0.5)  # px from the thread's middle
+        lit = bright * (0.5 + 0.55 * np.sqrt(np.clip(1 - (near / 4) ** 2, 0, 1)))
+        out = mix(out, image * lit[..., None], smoothstep(4.0, 2.6, near))
+    return np.clip(out, 0, 1)
 
 
 DECO = np.array(

@@ -11,7 +11,6 @@ from training.renderings.blocks import (
     DIAGONAL,
     TWO_CELLS,
     Array,
-    Pass,
     Source,
     blur,
     cell_means,
@@ -24,7 +23,6 @@ from training.renderings.blocks import (
     local_contrast,
     lozenges,
     mix_angles,
-    paint,
     palette_map,
     posterise,
     relief,
@@ -32,7 +30,7 @@ from training.renderings.blocks import (
     skin,
     smooth_labels,
     smoothstep,
-    streaked,
+    strokes_along,
     structure,
     to_lab,
     to_rgb,
@@ -246,7 +244,7 @@ def ukiyoe(source: Source, draw: np.random.Generator, paintings: dict[str, list[
     height = np.arange(out.shape[0], dtype=np.float32)[:, None] / out.shape[0]
     sky = 0.55 * smoothstep(0.3, 0.0, height) * smoothstep(0.62, 0.85, blur(lightness(out), 3))
     out = mix(out, colour(0.16, 0.30, 0.50), sky)
-    key = lines(lightness(kuwahara(source.rgb, 2.5, source.direction)), source.angle, 1.3, 0.975, 60)
+    key = lines(lightness(source.simplified(5, 5)), source.angle, 1.6, 0.972, 50)
     out = mix(out, colour(0.10, 0.13, 0.22), 0.92 * key)
     return out * (1 + 0.022 * noise.strokes("wood", 0.03, 25, 0.8) + 0.012 * noise.cold_press())[..., None]
 
@@ -291,7 +289,8 @@ def anime(source: Source, draw: np.random.Generator, paintings: dict[str, list[A
     out = 1 - (1 - out) * (1 - 0.45 * glow)
     haze = smoothstep(0.5, 0.0, np.arange(out.shape[0], dtype=np.float32)[:, None] / out.shape[0])
     out = mix(out, colour(0.80, 0.90, 1.0), 0.18 * haze * np.ones_like(light))
-    ink = lines(lightness(kuwahara(source.rgb, 2.2, source.direction)), source.angle, 1.0, 0.972, 70)
+    # fur and folds of cloth have no contours: they come from the simplified picture alone
+    ink = lines(lightness(source.simplified(4.5, 4.5)), source.angle, 1.3, 0.972, 60)
     return mix(out, out * 0.28, 0.95 * ink)
 
 
@@ -370,23 +369,15 @@ def pointillist(source: Source, draw: np.random.Generator, paintings: dict[str, 
 @medium("impressionist painting")
 def impressionist(source: Source, draw: np.random.Generator, paintings: dict[str, list[Array]]) -> Array:
     image = palette_map(source.rgb, paintings["impressionism"][0], 0)(source.rgb, 0.25, 0.5)
-    lab = to_lab(kuwahara(image, 2.5, source.direction))
+    lab = to_lab(kuwahara(image, 3.5, source.direction))
     shade = 1 - smoothstep(0.15, 0.5, lab[..., 0] / 100)
     lab[..., 0] = 24 + 0.76 * lab[..., 0]
     lab[..., 1:] = 1.5 * lab[..., 1:] + shade[..., None] * np.array([9, -20], np.float32)
-    x, y = grid(source.light.shape)
-    # level dabs, two cells long, each row half a dab aside; by turns warm and cool, and sinking a little to the right
-    row = np.floor((y - 0.25 * (x % TWO_CELLS)) / 8)
-    place = np.floor((x + 8 * (row % 2)) / TWO_CELLS)
-    u, v = (place + 0.5) * TWO_CELLS - 8 * (row % 2), row * 8 + 6
-    dab = sample(blur(lab, 2), u, v)
-    turn = np.where((place + row) % 2 == 0, 1, -1)[..., None]
-    dab = dab + turn * np.array([4, 5, 8], np.float32)
-    across = np.hypot((x - u) / 8.5, (y - 0.25 * (x % TWO_CELLS) - row * 8 - 4) / 4.4)
-    inside = smoothstep(1.15, 0.75, across)
-    detail = smoothstep(6, 14, source.detail)
-    out = to_rgb(mix(lab + np.array([-8, 0, -6], np.float32), dab, inside * (1 - 0.65 * detail)).astype(np.float32))
-    return relief(out, 3 * blur(inside, 0.7), 0.36, 0.08)
+    # dabs of warm light along the forms, and violet ones between them
+    dab = np.tanh(2.2 * strokes_along(structure(blur(source.rgb, 2), 4.0, 20.0).angle, short=True))
+    detail = smoothstep(8, 18, source.detail)
+    lab = lab + ((1 - 0.6 * detail) * dab)[..., None] * np.array([5, 4, 11], np.float32)
+    return relief(to_rgb(lab), 1.2 * dab, 0.25, 0.05)
 
 
 @medium("swirling post-impressionist painting (van Gogh)")
@@ -398,22 +389,17 @@ def van_gogh(source: Source, draw: np.random.Generator, paintings: dict[str, lis
     weight = np.maximum(smoothstep(3.5, 9, source.detail), 0.85 * skin(source.lab))
     angle = mix_angles((around.angle + 0.25 + curl).astype(np.float32), source.angle, weight)
     goal = paintings["van-gogh"][0]
-    lab = to_lab(palette_map(source.rgb, goal, 0)(source.rgb, 0.5, 0.6))
+    image = kuwahara(source.rgb, 3, source.direction)
+    lab = to_lab(palette_map(image, goal, 0)(image, 0.5, 0.6))
     light = lab[..., 0:1] / 100
     lab[..., 1:] *= 1.5
     lab[..., 2:] += 16 * smoothstep(0.6, 0.9, light) - 18 * (1 - smoothstep(0.1, 0.5, light))
     lab[..., 0] += 0.6 * (lab[..., 0] - blur(lab[..., 0], 6))
-    image = to_rgb(lab)
-    out, height = 0.6 * image, np.full(image.shape[:2], 40, np.float32)
-    for brush in (
-        Pass(11, 60, 9, tolerance=0.3, segments=9, regular=True),
-        Pass(5, 12, 3.4, tolerance=0.2, segments=4, only_detail=(6, 12), regular=True),
-    ):
-        out, height = paint(out, height, image, angle, source.detail, brush, source.noise, "gogh")
-    out = streaked(out, height, angle, (15, 2, 16))
-    ink = lines(source.light, source.angle, 1.5, 0.965, 40)
-    out = mix(out, colour(0.07, 0.10, 0.24), 0.65 * ink)
-    return relief(out, blur(height, 0.7) / 255 * 3.5, 0.5, 0.1)
+    stroke = np.tanh(3 * strokes_along(angle, short=True))
+    lab = lab + stroke[..., None] * np.array([9, 2, 9], np.float32)
+    ink = lines(lightness(source.simplified(5, 5)), source.angle, 1.8, 0.965, 40)
+    out = mix(to_rgb(lab), colour(0.07, 0.10, 0.24), 0.65 * ink)
+    return relief(out, 1.2 * stroke, 0.4, 0.1)
 
 
 @medium("mosaic of tiles")

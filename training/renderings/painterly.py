@@ -22,6 +22,7 @@ from training.renderings.blocks import (
     sample,
     smoothstep,
     soft_inks,
+    strokes_along,
     structure,
     to_lab,
     to_rgb,
@@ -34,19 +35,12 @@ Paintings = dict[str, list[Array]]
 
 @medium("impasto (palette knife)")
 def impasto(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
-    rich = with_chroma(source.rgb, 1.5)
-    ground = kuwahara(rich, 6, source.direction)
-    angle = structure(source.rgb, 5.0, 24.0).angle
-    out, height = ground, np.full(ground.shape[:2], 40, np.float32)
-    for slab in (
-        Pass(12, 22, 12, tolerance=0.4, segments=1, regular=True),
-        Pass(6, 10, 5, tolerance=0.3, segments=1, only_detail=(5, 10), regular=True),
-    ):
-        out, height = paint(out, height, rich, angle, source.detail, slab, source.noise, "knife")
-    ridge = np.clip((blur(height, 0.7) - blur(height, 5)) / 22, -1, 1)
-    lab = to_lab(out)
-    lab[..., 0] += 8 * ridge
-    return relief(to_rgb(lab), blur(height, 1.0) / 255 * 7, 0.7, 0.2)
+    ground = kuwahara(with_chroma(source.rgb, 1.5), 5, source.direction)
+    slab = np.tanh(2 * strokes_along(structure(source.rgb, 5.0, 24.0).angle, short=True))
+    slab *= 1 - 0.6 * smoothstep(8, 18, source.detail)
+    lab = to_lab(ground)
+    lab[..., 0] += 3 * slab
+    return relief(to_rgb(lab), 2.2 * slab, 0.4, 0.25)
 
 
 @medium("gouache painting")
