@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.device import half_precision
+from training.mood_shards import chosen
 
 WIDTHS = (32, 64, 96, 160)
 EXTRA = 32  # pixels around the part that is shown, for random crops
@@ -31,7 +32,8 @@ class Classifier:
         """
         pictures, labels = [], []
         for label, folder in enumerate(folders):
-            files = [file for file in sorted(folder.glob("*.jpg")) if file.stem not in held_out][:each]
+            # drawn from all photographs: the first by the alphabet are of a few kinds only
+            files = chosen([f for f in folder.glob("*.jpg") if f.stem not in held_out], folder.name, each)
             if not files:
                 raise FileNotFoundError(f"no pictures in {folder}; make the shards first (training/README.md)")
             for file in files:
@@ -43,9 +45,9 @@ class Classifier:
         steps = passes * (len(pictures) // 32)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
         with torch.enable_grad():
-            for chosen in _batches(rng, len(pictures), steps):
-                inputs = torch.stack([_tensor(_seen(pictures[i], size, rng)) for i in chosen])
-                goal = torch.tensor([labels[i] for i in chosen])
+            for batch in _batches(rng, len(pictures), steps):
+                inputs = torch.stack([_tensor(_seen(pictures[i], size, rng)) for i in batch])
+                goal = torch.tensor([labels[i] for i in batch])
                 with half_precision(torch.device("cpu")):
                     guess = network(inputs)
                 loss = F.cross_entropy(guess.float(), goal, label_smoothing=0.05)

@@ -27,6 +27,17 @@ def test_pictures_are_named_by_the_folder_that_they_look_like(tmp_path):
     np.testing.assert_allclose(scores.sum(1), 1, atol=1e-5)
 
 
+def test_a_part_of_a_folder_is_drawn_from_all_its_names(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, upright in (("upright", True), ("level", False)):
+        (tmp_path / name).mkdir()
+        for i in range(24):  # what comes first by the alphabet tells nothing
+            cv2.imwrite(str(tmp_path / name / f"a{i}.jpg"), rng.integers(0, 256, (80, 80, 3)).astype(np.uint8))
+            cv2.imwrite(str(tmp_path / name / f"z{i}.jpg"), striped(upright, rng))
+    judge = Classifier.of_shards([tmp_path / "upright", tmp_path / "level"], 24, 48, set(), passes=20)
+    assert judge.share([striped(True, rng)[:48, :48] for _ in range(8)], 0) == 1
+
+
 def test_a_folder_without_pictures_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing-here"):
         Classifier.of_shards([tmp_path / "nothing-here"], 4, 48, set())
