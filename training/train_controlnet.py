@@ -68,7 +68,7 @@ class Crops(Triples):
         seed: int,
         step: int,
     ) -> None:
-        super().__init__(latents["photo"], pairs, words, {}, seed, step)
+        super().__init__(latents["photo"], pairs, words, seed, step)
         self.withheld = withheld
         # pairs hold the latents of the photographs, not their names
         self.lines = {id(latent): contours(photos / f"{name}.jpg") for name, latent in latents["photo"].items()}

@@ -218,7 +218,7 @@ def main() -> None:
     shards = Shards.of(args.shards, store)
     if args.paint_minutes:
         pairs = trained_styles(store)
-        data = Scenes(store["photo"], pairs, Words(args.model, list(pairs), 40, args.seed), {}, args.seed)
+        data = Scenes(store["photo"], pairs, Words(args.model, list(pairs), 40, args.seed), args.seed)
         paint(args, data, shards, folder)
 
     vae = AutoencoderTiny.from_pretrained(args.model / "vae", torch_dtype=torch.float32)
