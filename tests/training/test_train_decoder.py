@@ -1,12 +1,14 @@
 """The decoder that goes on learning: it starts as the same function, and is asked to be as busy as its target."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from diffusers.models import AutoencoderTiny
 from training.train_autoencoder import CHANNELS
-from training.train_decoder import CELL, CROP, Kept, Shards, busyness, grown, similarity
+from training.train_decoder import CELL, CROP, Kept, Scenes, Shards, busyness, grown, similarity
 
 SMALL = {
     "latent_channels": CHANNELS,
@@ -57,3 +59,17 @@ def test_pixels_lie_where_the_latents_do(tmp_path):
     assert shown.shape == (5, 3, CELL * CROP, CELL * CROP)
     grey = (torch.nn.functional.avg_pool2d(shown[:, 0], CELL) + 1) * 127.5
     torch.testing.assert_close(grey, crops[:, 0], atol=2, rtol=0)
+
+
+def test_scenes_are_crops_of_the_photograph_with_the_place_of_its_rendering(tmp_path):
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(48.0), indexing="ij")
+    photo, rendering = (y * 48 + x).expand(CHANNELS, -1, -1), torch.zeros(CHANNELS, 40, 48)
+    style = ("oil painting", None)
+    words = SimpleNamespace(states={(style, ""): torch.ones(1, 2, 3)}, empty=torch.zeros(2, 3))
+    scenes = Scenes({"a": photo}, {style: [(photo, rendering)]}, words, seed=0)
+    sources, texts, places = scenes.scenes(4, Shards.of(tmp_path, {"oil-painting": {"a": rendering}}))
+    assert sources.shape == (4, CHANNELS, CROP, CROP)
+    assert (texts == 1).all()
+    for source, (name, top, left) in zip(sources, places, strict=True):
+        assert name == "oil-painting/a"
+        assert torch.equal(source, photo[:, top : top + CROP, left : left + CROP])
