@@ -59,20 +59,22 @@ def test_triangles_of_an_even_picture_stand_and_hang_by_turns():
 
 
 @pytest.mark.parametrize(("quarter", "step"), [(0, (0, 1)), (1, (1, 1)), (2, (1, 0)), (3, (1, -1))])
-def test_strokes_run_along_the_angle_and_short_ones_break_off(quarter, step):
+def test_strokes_run_along_the_angle_and_break_off(quarter, step):
     angle = np.full((96, 96), quarter * np.pi / 4, np.float32)
-    long, short = strokes_along(angle), strokes_along(angle, short=True)
+    waves = strokes_along(angle)
 
-    def moved(waves, times):
+    def moved(times):
         return np.roll(waves, (times * step[0], times * step[1]), (0, 1))
 
-    for times in range(1, 9):  # the other three directions leave a trace
-        assert np.abs(moved(long, times) - long).max() < 0.05
-    for waves, cells in ((long, 2), (short, 4)):
-        np.testing.assert_allclose(waves[:, 8 * cells :], waves[:, : -8 * cells], atol=1e-4)
-        np.testing.assert_allclose(waves[8 * cells :], waves[: -8 * cells], atol=1e-4)
-    assert np.abs(short).max() > 0.9
-    assert np.abs(moved(short, 16 if 0 in step else 8) + short).max() < 0.05
+    # half a wave along is the opposite, a whole one is the same; the other three directions leave a trace
+    half = 16 if 0 in step else 8
+    assert np.abs(waves).max() > 0.9
+    assert np.abs(moved(half) + waves).max() < 0.05
+    assert np.abs(moved(2 * half) - waves).max() < 0.05
+    aside = np.roll(waves, (8 * step[1], -8 * step[0]), (0, 1))  # across, to the next row or the one after it
+    assert np.abs(aside + waves if 0 in step else aside - waves).max() < 0.05
+    np.testing.assert_allclose(waves[:, 32:], waves[:, :-32], atol=1e-4)  # four cells
+    np.testing.assert_allclose(waves[32:], waves[:-32], atol=1e-4)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

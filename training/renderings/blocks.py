@@ -100,16 +100,16 @@ def diagonal(shape: tuple[int, ...], sign: int) -> Array:
     return np.float32(2**0.5) * np.cos((x + sign * y) * np.float32(2 * np.pi / TWO_CELLS))
 
 
-def strokes_along(angle: Array, short: bool = False) -> Array:
+def strokes_along(angle: Array) -> Array:
     """Waves of height 1, two cells apart: every pixel's run along that of the four directions that the latents can
-    carry which is nearest to `angle`. `short` ones break off after two cells, each row a stroke aside.
+    carry which is nearest to `angle`, and breaks off after two cells, each row a stroke aside.
     """
     x, y = grid(angle.shape)
     turn = np.float32(2 * np.pi / TWO_CELLS)
     waves, total = np.zeros_like(angle), np.zeros_like(angle)
     for direction, along, across in ((0, x, y), (1, x + y, y - x), (2, y, x), (3, x - y, x + y)):
         near = np.exp(5 * np.cos(2 * (angle - direction * np.float32(np.pi / 4))))
-        waves += near * np.cos(turn * across) * (np.cos(turn / 2 * along) if short else 1)
+        waves += near * np.cos(turn * across) * np.cos(turn / 2 * along)
         total += near
     return waves / total
 

@@ -374,7 +374,7 @@ def impressionist(source: Source, draw: np.random.Generator, paintings: dict[str
     lab[..., 0] = 24 + 0.76 * lab[..., 0]
     lab[..., 1:] = 1.5 * lab[..., 1:] + shade[..., None] * np.array([9, -20], np.float32)
     # dabs of warm light along the forms, and violet ones between them
-    dab = np.tanh(2.2 * strokes_along(structure(blur(source.rgb, 2), 4.0, 20.0).angle, short=True))
+    dab = np.tanh(2.2 * strokes_along(structure(blur(source.rgb, 2), 4.0, 20.0).angle))
     detail = smoothstep(8, 18, source.detail)
     lab = lab + ((1 - 0.6 * detail) * dab)[..., None] * np.array([5, 4, 11], np.float32)
     return relief(to_rgb(lab), 1.2 * dab, 0.25, 0.05)
@@ -395,7 +395,7 @@ def van_gogh(source: Source, draw: np.random.Generator, paintings: dict[str, lis
     lab[..., 1:] *= 1.5
     lab[..., 2:] += 16 * smoothstep(0.6, 0.9, light) - 18 * (1 - smoothstep(0.1, 0.5, light))
     lab[..., 0] += 0.6 * (lab[..., 0] - blur(lab[..., 0], 6))
-    stroke = np.tanh(3 * strokes_along(angle, short=True))
+    stroke = np.tanh(3 * strokes_along(angle))
     lab = lab + stroke[..., None] * np.array([9, 2, 9], np.float32)
     ink = lines(lightness(source.simplified(5, 5)), source.angle, 1.8, 0.965, 40)
     out = mix(to_rgb(lab), colour(0.07, 0.10, 0.24), 0.65 * ink)

@@ -36,7 +36,7 @@ Paintings = dict[str, list[Array]]
 @medium("impasto (palette knife)")
 def impasto(source: Source, draw: np.random.Generator, paintings: Paintings) -> Array:
     ground = kuwahara(with_chroma(source.rgb, 1.5), 5, source.direction)
-    slab = np.tanh(2 * strokes_along(structure(source.rgb, 5.0, 24.0).angle, short=True))
+    slab = np.tanh(2 * strokes_along(structure(source.rgb, 5.0, 24.0).angle))
     slab *= 1 - 0.6 * smoothstep(8, 18, source.detail)
     lab = to_lab(ground)
     lab[..., 0] += 3 * slab
