@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kinopaint.engine.denoiser import Condition, Text
-from kinopaint.engine.guidance import classifier_free, combine, needed, rescaled, weighted
+from kinopaint.engine.guidance import classifier_free, combine, limited, needed, rescaled, weighted
 from kinopaint.errors import SettingsError
 
 NOTHING, IMAGE, WORDS, MASK = (
@@ -94,3 +94,23 @@ def test_full_rescaling_gives_the_reference_its_spread():
     result = rescaled(5 * noise, reference, 1.0)
     assert torch.allclose(result.std((1, 2, 3)), reference.std((1, 2, 3)), rtol=1e-5)
     assert torch.allclose(rescaled(noise, reference, 0.0), noise)
+
+
+def test_a_limited_move_keeps_its_direction_and_grows_with_the_logarithm(step):
+    """In every frame by itself, measured in the clean estimate."""
+    noise, move = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8) * torch.tensor([0.1, 3.0]).view(2, 1, 1, 1)
+    limit = 0.25
+    kept = limited(noise + move, move, step, limit) - noise
+
+    def size(part):
+        return part.square().mean((1, 2, 3)).sqrt() * step.sigma / step.alpha
+
+    assert torch.allclose(size(kept), limit * torch.log1p(size(move) / limit), rtol=1e-4)
+    assert torch.allclose(torch.cosine_similarity(kept.flatten(1), move.flatten(1)), torch.ones(2))
+    assert (size(limited(2 * move, 2 * move, step, limit)) > size(limited(move, move, step, limit))).all()
+
+
+def test_a_limit_far_away_or_no_move_changes_nothing(step):
+    noise = torch.randn(1, 4, 8, 8)
+    assert torch.allclose(limited(noise, noise, step, 1e6), noise, atol=1e-4)
+    assert torch.equal(limited(noise, torch.zeros_like(noise), step, 0.1), noise)

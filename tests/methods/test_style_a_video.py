@@ -187,6 +187,24 @@ def test_rescaling_gives_the_prediction_the_spread_of_the_words_branch(s_mask, f
     assert torch.allclose(result.std((1, 2, 3)), branches[2].std((1, 2, 3)), rtol=1e-4)
 
 
+@pytest.mark.parametrize("text_branch", ["joint", "null_image"])
+@pytest.mark.parametrize("s_mask", [0.0, 0.5])
+@pytest.mark.parametrize("scales", [(2.0, 6.0), (0.4, 6.0), (3.0, 0.5), (1.0, 1.0), (0.3, 0.8)])
+def test_only_what_scales_above_one_add_is_limited(scales, s_mask, text_branch, frames, parts, step):
+    """Neither scales up to 1 nor the mask's term; scales above 1 still act."""
+    latents, _ = predictions(frames, parts, step)
+    limit, size = 0.2, lambda part: part.square().mean((1, 2, 3)).sqrt() * step.sigma / step.alpha
+
+    def made(scales, **settings):
+        method = StyleAVideo(s_image=scales[0], s_text=scales[1], s_mask=s_mask, text_branch=text_branch, **settings)
+        return combined(method, frames, parts, latents, step)
+
+    plain = made([min(scale, 1.0) for scale in scales])
+    move, kept = made(scales) - plain, made(scales, guidance_limit=limit) - plain
+    assert torch.allclose(size(kept), limit * torch.log1p(size(move) / limit), rtol=1e-3, atol=1e-5)
+    assert torch.allclose(kept * size(move).view(-1, 1, 1, 1), move * size(kept).view(-1, 1, 1, 1), atol=1e-5)
+
+
 @pytest.mark.parametrize("s_mask", [0.0, 0.5])
 def test_outside_of_the_interval_the_network_is_asked_once(s_mask, frames, parts, step):
     """As with guidance=single: frame and words together."""

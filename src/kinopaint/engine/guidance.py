@@ -16,6 +16,7 @@ from kinopaint.errors import SettingsError
 from kinopaint.types import Latents
 
 Term = tuple[float, Condition]
+Predictions = Float[Tensor, "term frame channel height width"]
 _NOTHING = 1e-9  # a weight this small is rounding: its branch is not evaluated
 
 
@@ -34,7 +35,7 @@ def needed(terms: Sequence[Term]) -> list[Term]:
 
 def combine(
     weights: Sequence[float],
-    predictions: Float[Tensor, "term frame channel height width"],
+    predictions: Predictions,
 ) -> Float[Tensor, "frame channel height width"]:
     """Σ weight · prediction for weights that sum to 1, as the first prediction plus weighted directions away from it.
 
@@ -53,20 +54,14 @@ def weighted(
     *,
     interventions: Sequence[Intervention] = (),
     features: Sequence[FeatureHook] = (),
-    rescale: float = 0.0,
 ) -> Denoiser:
-    """The denoiser Σ weight · prediction(condition); the weights sum to 1, and those that are 0 cost nothing.
-
-    `rescale` in [0, 1] pulls the spread of the result towards that of the last condition's own prediction
-    (arXiv:2305.08891, sec. 3.4), against over-exposure at large weights.
-    """
+    """The denoiser Σ weight · prediction(condition); the weights sum to 1, and those that are 0 cost nothing."""
     kept = needed(terms)
     weights, conditions = [weight for weight, _ in kept], [condition for _, condition in kept]
 
     def denoise(latents: Latents, step: Step) -> Latents:
         predictions = backbone.predict(latents, step, conditions, interventions=interventions, features=features)
-        result = combine(weights, predictions)
-        return rescaled(result, predictions[-1], rescale) if rescale else result
+        return combine(weights, predictions)
 
     return denoise
 
@@ -89,8 +84,23 @@ def classifier_free(
     return weighted(backbone, terms, interventions=interventions)
 
 
+def limited(noise: Latents, move: Latents, step: Step, limit: float) -> Latents:
+    """`noise`, in which `move` (what large weights add) is held back: up to `limit` it counts nearly in full, far
+    beyond with the logarithm of its size only.
+
+    Its size is how far it moves the clean estimate of each frame (root mean square, in latents), which at high noise is
+    many times what it is in `noise`. Adaptive projected guidance (arXiv:2410.02416) cuts it off at the limit, where
+    larger weights change nothing any more.
+    """
+    size = move.float().square().mean((-3, -2, -1), keepdim=True).sqrt() * (step.sigma / step.alpha / limit)
+    size = size.clamp_min(1e-6)
+    return noise + (size.log1p() / size - 1) * move
+
+
 def rescaled(noise: Latents, reference: Latents, share: float) -> Latents:
-    """`noise` with its spread in each frame moved by `share` of the way to that of `reference`."""
+    """`noise` with its spread in each frame moved by `share` of the way to that of `reference`: against over-exposure
+    at large weights (arXiv:2305.08891, sec. 3.4).
+    """
     axes = (-3, -2, -1)
     factor = reference.float().std(axes, keepdim=True) / noise.std(axes, keepdim=True).clamp_min(1e-12)
     return noise * torch.lerp(torch.ones_like(factor), factor, share)

@@ -7,7 +7,7 @@ that is what makes the method chained, each window carrying one frame on to the 
 names and open questions are settled as `docs/methods/style-a-video.md` says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from kinopaint.attention.self_attention_guidance import degraded
 from kinopaint.engine.components import Components
 from kinopaint.engine.corrections import during, evaluated_at, gradient_of, is_due, moved_by, nudged
 from kinopaint.engine.denoiser import Condition, Denoiser, Text, reuses
-from kinopaint.engine.guidance import Term, combine, needed, rescaled, weighted
+from kinopaint.engine.guidance import Predictions, Term, combine, limited, needed, rescaled, weighted
 from kinopaint.engine.noise import frame_tapes, noise_tape
 from kinopaint.engine.samplers import (
     LatentHook,
@@ -77,11 +77,13 @@ _PAPER: Mapping[str, Any] = {
     "guidance": "branches",
     "guidance_high": 1.0,
     "guidance_low": 0.0,
+    "guidance_limit": 0.0,
     "guidance_rescale": 0.0,
     "temporal": "net",
 }
 
 
+BRANCHES = ("nothing", "content", "style")
 _DETERMINISTIC = {"ddim": sample_ddim, "euler": sample_euler, "dpmpp_2m": sample_dpmpp_2m}
 
 
@@ -190,6 +192,12 @@ class StyleAVideo:
     noise: str = setting(
         "shared", "noise of the frames: one for all, or one for each frame number", choices=("shared", "per_frame")
     )
+    guidance_limit: float = setting(
+        0.0,
+        "how far scales above 1 move each step's clean estimate before they count less and less (root mean square, in "
+        "latents): against burnt pictures at large scales; 0 = off",
+        minimum=0,
+    )
     guidance_rescale: float = setting(
         0.0, "pulls the prediction's spread back to that of the words' branch; 0 = off", minimum=0, maximum=1
     )
@@ -223,6 +231,7 @@ class StyleAVideo:
             "guidance": "branches",
             "guidance_high": 1.0,
             "guidance_low": 0.0,
+            "guidance_limit": 0.0,
             "clip_strength": 0.0,
             "init": "noise",
             "strength": 1.0,
@@ -293,7 +302,7 @@ class StyleAVideo:
         single = self.guidance == "single"
         if single:
             names = ["s_image", "s_text", "s_mask", "text_branch", "guidance_rescale", "negative_prompt"]
-            names += ["guidance_high", "guidance_low"]
+            names += ["guidance_high", "guidance_low", "guidance_limit"]
             found |= dict.fromkeys(names, "with guidance=single")
         if single or not self.s_mask:
             names = ["mask_mode", "mask_source", "mask_layer", "mask_lagged"]
@@ -399,28 +408,24 @@ class StyleAVideo:
     def _single(self, source: Latents, shared: Shared, parts: Components) -> list[Term]:
         return [(1.0, Condition("style", shared.words, source if parts.backbone.image_channels else None))]
 
+    def _weights(self, s_image: float, s_text: float) -> tuple[float, float, float]:
+        s_mask = self.s_mask if self.mask_mode != "sag" else 0.0  # sag adds a difference of its own
+        if self.text_branch == "joint":
+            return 1 - s_image - s_mask, s_image - s_text, s_text
+        return 1 - s_image - s_text - s_mask, s_image, s_text
+
     def _terms(self, source: Latents, shared: Shared, parts: Components) -> list[Term]:
         """ε_0 + s_I (ε_I - ε_0) + s_T (ε_T - ε_0), or with ε_IT - ε_I for the last bracket; the mask's term apart."""
-        if self.guidance == "single":
-            return self._single(source, shared, parts)
+        words = Condition("style", shared.words, source if self.text_branch == "joint" else None)
         nothing, content = Condition("nothing", shared.nothing), Condition("content", shared.nothing, source)
-        masked = self.s_mask if self.mask_mode != "sag" else 0.0  # sag adds a difference of its own
-        if self.text_branch == "joint":
-            return [
-                (1 - self.s_image - masked, nothing),
-                (self.s_image - self.s_text, content),
-                (self.s_text, Condition("style", shared.words, source)),
-            ]
-        return [
-            (1 - self.s_image - self.s_text - masked, nothing),
-            (self.s_image, content),
-            (self.s_text, Condition("style", shared.words)),
-        ]
+        return list(zip(self._weights(self.s_image, self.s_text), (nothing, content, words), strict=True))
 
     def _denoiser(self, source: Latents, shared: Shared, parts: Components, mask: AttentionMask | None) -> Denoiser:
         """The weighted branches, within the noise levels where they are asked for (arXiv:2404.07724)."""
-        branches = self._branches(source, shared, parts, mask)
         single = weighted(parts.backbone, self._single(source, shared, parts))
+        if self.guidance == "single":
+            return single
+        branches = self._branches(source, shared, parts, mask)
 
         def denoise(latents: Latents, step: Step) -> Latents:
             asked = step.between(self.guidance_high, self.guidance_low, parts.schedule.train_steps)
@@ -432,7 +437,14 @@ class StyleAVideo:
         """The sum without the mask's term, or with + s_M (ε_M - ε_0), where ε_M sees the frame through the mask."""
         terms = self._terms(source, shared, parts)
         if mask is None:
-            return weighted(parts.backbone, terms, rescale=self.guidance_rescale)
+            kept = needed(terms)
+
+            def without_mask(latents: Latents, step: Step) -> Latents:
+                conditions = [condition for _, condition in kept]
+                plain = parts.backbone.predict(latents, step, conditions)
+                return self._held(combine([weight for weight, _ in kept], plain), plain, conditions, step)
+
+            return without_mask
         seen = self._seen(source, shared, parts, clip_step=False)
         look = self._pilot(seen, parts, mask)
         is_branch = seen.branch in {condition.branch for _, condition in terms}
@@ -468,9 +480,21 @@ class StyleAVideo:
                 else:
                     masked = parts.backbone.predict(latents, step, [self._detail(known, source, shared, parts)])
                     result = combine([*weights, self.s_mask], torch.cat([plain, masked]))
-            return rescaled(result, plain[-1], self.guidance_rescale) if self.guidance_rescale else result
+            return self._held(result, plain, conditions, step)
 
         return denoise
+
+    def _held(self, noise: Latents, plain: Predictions, conditions: Sequence[Condition], step: Step) -> Latents:
+        """`noise`, the sum of the branches' predictions `plain`, held back where scales are large."""
+        if self.guidance_limit:
+            ones = self._weights(min(self.s_image, 1.0), min(self.s_text, 1.0))
+            added = [full - one for full, one in zip(self._weights(self.s_image, self.s_text), ones, strict=True)]
+            by_branch = dict(zip(BRANCHES, added, strict=True))
+            move = torch.zeros_like(noise)
+            for condition, prediction in zip(conditions, plain, strict=False):  # the mask alone is in no branch
+                move += by_branch[condition.branch] * prediction.float()
+            noise = limited(noise, move, step, self.guidance_limit)
+        return rescaled(noise, plain[-1], self.guidance_rescale) if self.guidance_rescale else noise
 
     def _seen(self, source: Latents, shared: Shared, parts: Components, *, clip_step: bool) -> Condition:
         """What the pilot sees. Frame and words give the CLIP loss something to pull back; where only the mask is
