@@ -86,7 +86,7 @@ def section(found: Figures, run: dict[str, tuple[str, float]]) -> str:
         both = [100 * figures["both"] for figures in found["pair"].values()]
         lines += ["", f"Of pairs of medium and mood that were never trained, {sum(both) / len(both):.0f} % show both."]
     if "control" in found:
-        told = [f"{name}: {f['prompt_score']:.2f} / {f['content_ssim']:.2f}" for name, f in found["control"].items()]
+        told = [f"{name}: {f['prompt_score']:.3f} / {f['content_ssim']:.2f}" for name, f in found["control"].items()]
         lines += [
             "",
             "Prompt score (`evaluate`'s) / likeness to the photograph, by the form of the words' branch: "
