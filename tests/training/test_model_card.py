@@ -31,7 +31,7 @@ def test_the_section_tells_what_the_judge_wrote(tmp_path):
     text = section(found, run)
     assert "3 held-out pictures at 192 px, 8 steps" in text
     assert "50 % show both" in text
-    assert "s_text=2: 0.25 / 0.12" in text
+    assert "s_text=2: 0.250 / 0.12" in text
     assert "gallery/chalk.jpg" in text
 
 
