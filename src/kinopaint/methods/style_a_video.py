@@ -437,12 +437,11 @@ class StyleAVideo:
         """The sum without the mask's term, or with + s_M (ε_M - ε_0), where ε_M sees the frame through the mask."""
         terms = self._terms(source, shared, parts)
         if mask is None:
-            kept = needed(terms)
+            weights, conditions = zip(*needed(terms), strict=True)
 
             def without_mask(latents: Latents, step: Step) -> Latents:
-                conditions = [condition for _, condition in kept]
                 plain = parts.backbone.predict(latents, step, conditions)
-                return self._held(combine([weight for weight, _ in kept], plain), plain, conditions, step)
+                return self._held(combine(weights, plain), plain, conditions, step)
 
             return without_mask
         seen = self._seen(source, shared, parts, clip_step=False)
