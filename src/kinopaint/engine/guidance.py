@@ -85,7 +85,7 @@ def classifier_free(
 
 
 def limited(noise: Latents, move: Latents, step: Step, limit: float) -> Latents:
-    """`noise`, in which `move` (what large weights add) is held back: up to `limit` it counts nearly in full, far
+    """`noise`, in which `move` (what large weights add) is held back: well below `limit` it counts in full, far
     beyond with the logarithm of its size only.
 
     Its size is how far it moves the clean estimate of each frame (root mean square, in latents), which at high noise is
